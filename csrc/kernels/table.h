@@ -1,0 +1,44 @@
+// The table of kernels that each instruction set fills in once, and the choice among them.
+#pragma once
+
+#include "params.h"
+
+namespace zoo {
+
+// Packed weights of the GEMM kernel, the same for every instruction set:
+//   [groups][ceil(O/groups / 32)][kernel_h * kernel_w * C/groups][32]
+// with the depth in the order (row, column, channel), and zeros where O/groups ends.
+// Packed weights of the depthwise kernel: [kernel_h * kernel_w][ceil(C / 32) * 32].
+constexpr int64_t kPanel = 32;
+
+// One operation on one element type. workspace holds workspace_bytes(params, threads) bytes,
+// aligned to 64; kernels allocate nothing. bias and residual may be null.
+template <typename T>
+struct Conv2dKernel {
+  const char* name;  // e.g. "gemm_avx2_6x16"
+  int64_t (*workspace_bytes)(const Conv2dParams&, int32_t threads);
+  void (*run)(const Conv2dParams&, const T* input, const T* packed_weight, const T* bias,
+              const T* residual, T* output, void* workspace, const Parallel&);
+};
+
+template <typename T>
+struct Pool2dKernels {
+  // indices may be null; otherwise they get the position row * in_w + column of each maximum.
+  void (*max_pool2d)(const Pool2dParams&, const T* input, T* output, int64_t* indices, const Parallel&);
+  void (*avg_pool2d)(const Pool2dParams&, const T* input, T* output, const Parallel&);
+};
+
+template <typename T>
+struct Kernels {
+  Conv2dKernel<T> gemm;       // any shape
+  Conv2dKernel<T> depthwise;  // groups == in_channels == out_channels; any window
+  Pool2dKernels<T> pool;
+};
+
+struct KernelTable {
+  const char* isa;  // "scalar", "avx2", "avx512"
+  Kernels<float> f32;
+  Kernels<double> f64;  // null where the scalar table's serves
+};
+
+}  // namespace zoo
