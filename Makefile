@@ -1,0 +1,92 @@
+# make run     environment, build, and the main job on real photographs
+# make test    environment, build, and all tests
+# make check   format, lint, types, layers, symbols of the kernel objects
+# make wheel   wheels of zoo and its plugins in dist/
+#
+# Everything happens inside .venv; PYTHON names the interpreter that it is made with.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+PLUGINS := plugins/zoo-timm plugins/zoo-efficientnet-lite
+
+CPP_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
+SOURCES   := setup.py $(shell find csrc -type f)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test pytest ctest check format asan bench wheel wheel-check clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+# --- environment and build -------------------------------------------------------------------
+
+# setup.py compiles against torch, so torch comes first and build isolation is off.
+$(VENV)/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "zoo needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --upgrade pip setuptools wheel
+	$(PIP) install -q -c constraints.txt torch torchvision pybind11 ninja numpy
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml $(SOURCES) $(PLUGINS:%=%/pyproject.toml)
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[demo,plot,dev]' $(PLUGINS:%=-e %)
+	@touch $@
+
+install: $(VENV)/.installed
+
+# --- the main job ------------------------------------------------------------------------------
+
+run: install
+	@echo '--- models (the first of the list)'
+	@$(BIN)/zoo list-models --limit 10
+	@echo; echo '--- what is in these two photographs? (ImageNet weights, float32)'
+	@$(BIN)/zoo predict --model efficientnet-lite/efficientnet_lite0 --topk 3 \
+	    "$$($(BIN)/python -c 'import sklearn, pathlib; print(pathlib.Path(sklearn.__file__).parent / "datasets/images")')"
+	@echo; echo '--- fused convolution beside the builtins of PyTorch'
+	@$(BIN)/zoo bench --op conv2d --threads 1 --shape 1,64,56,56,64,3,1,1 --shape 1,3,32,32,32,3,1,1 \
+	    --shape 1,96,28,28,96,3,1,1,96
+
+# --- tests and checks --------------------------------------------------------------------------
+
+test: pytest ctest
+
+pytest: install
+	$(BIN)/python -m pytest
+
+# The kernels alone, without torch: as they are, then under the address and UB sanitizers.
+ctest: install
+	$(MAKE) -C tests/csrc test asan PYTHON=$(abspath $(BIN)/python)
+
+asan: install
+	$(MAKE) -C tests/csrc asan PYTHON=$(abspath $(BIN)/python)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
+	$(MAKE) -C tests/csrc symbols PYTHON=$(abspath $(BIN)/python)
+
+format:
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+# --- benchmarks and release ----------------------------------------------------------------------
+
+bench: install
+	$(BIN)/zoo bench --op conv2d --set all
+
+wheel: install
+	$(PIP) wheel -q --no-build-isolation --no-deps -w dist . $(PLUGINS:%=./%)
+	@ls dist/*.whl
+
+# The wheel in a clean environment that has no compiler.
+wheel-check: wheel
+	sh tests/wheel_check.sh
+
+clean:
+	rm -rf build dist *.egg-info zoo/*.so
