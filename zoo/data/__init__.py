@@ -1,0 +1,1 @@
+"""Images: finding, opening, and preparing them as a model was evaluated."""

@@ -1,0 +1,176 @@
+"""Conditions on models: ``params<5e6``, ``family=resnet*``, ``license=commercial``."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from zoo.errors import UsageError
+from zoo.specs import Architecture, Weights
+
+COMMERCIAL_LICENSES = frozenset(
+    """
+    0BSD AFL-3.0 Apache-2.0 Artistic-2.0 BSD-2-Clause BSD-3-Clause BSD-3-Clause-Clear BSL-1.0
+    CC-BY-3.0 CC-BY-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CC0-1.0 CDLA-Permissive-1.0
+    CDLA-Permissive-2.0 ECL-2.0 EPL-2.0 EUPL-1.2 GPL-2.0-only GPL-2.0-or-later GPL-3.0-only
+    GPL-3.0-or-later AGPL-3.0-only AGPL-3.0-or-later ISC LGPL-2.1-only LGPL-2.1-or-later
+    LGPL-3.0-only LGPL-3.0-or-later MIT MIT-0 MPL-2.0 MS-PL NCSA ODC-By-1.0 PDDL-1.0 PSF-2.0
+    Unlicense UPL-1.0 WTFPL Zlib
+    """.casefold().split()
+)
+"""SPDX identifiers, in lower case, of licences that allow commercial use.
+
+Some do so on conditions, such as naming the author or sharing changes alike.
+"""
+
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+_CONDITION = re.compile(
+    r"\s*(?P<field>[^<>=!]*?)\s*(?P<operator><=|>=|!=|==|<|>|=)\s*(?P<value>.*?)\s*"
+)
+_NUMBER = re.compile(
+    r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?P<unit>[kmgt]?)", re.I
+)
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+
+NUMBERS: dict[str, Callable[[Architecture], float | None]] = {
+    "params": lambda spec: spec.params,
+    "macs": lambda spec: spec.macs,
+    "input_size": lambda spec: max(spec.input_size[1:]) if spec.input_size else None,
+    "in_chans": lambda spec: spec.input_size[0] if spec.input_size else None,
+    "num_classes": lambda spec: spec.num_classes,
+    "crop_pct": lambda spec: spec.crop_pct,
+}
+"""Numeric fields of an architecture. ``input_size`` is the longer side in pixels."""
+
+TEXTS: dict[str, Callable[[Architecture], Iterable[str]]] = {
+    "name": lambda spec: [spec.name],
+    "family": lambda spec: [spec.family] if spec.family else [],
+    "interpolation": lambda spec: [spec.interpolation] if spec.interpolation else [],
+    "native_for": lambda spec: spec.native_for,
+    "capabilities": lambda spec: spec.capabilities,
+}
+"""Text fields of an architecture: the values it has, none if unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A comparison of a field with a value.
+
+    Fields are those of :data:`NUMBERS` and :data:`TEXTS`, and of single weights: ``license``,
+    ``tag`` and published metrics such as ``imagenet-1k/top1``.
+    """
+
+    text: str
+    field: str
+    operator: str
+    value: float | str
+
+    def select(self, specs: Iterable[Architecture]) -> tuple[list[Architecture], int]:
+        """Return the models that fulfil the condition, and how many of the others are unknown.
+
+        Unknown are those about which the field says nothing. A condition on weights leaves a
+        model only the weights that fulfil it.
+        """
+        kept, unknown = [], 0
+        for spec in specs:
+            if self.field in NUMBERS:
+                number = NUMBERS[self.field](spec)
+                verdict = None if number is None else self._compare(number)
+            elif self.field in TEXTS:
+                values = list(TEXTS[self.field](spec))
+                verdict = self._match(values) if values else None
+            else:
+                verdicts = {tag: self._weights(tag, item) for tag, item in spec.weights.items()}
+                weights = {tag: spec.weights[tag] for tag, fits in verdicts.items() if fits}
+                undecided = all(fits is None for fits in verdicts.values())
+                verdict = None if undecided else bool(weights)
+                spec = replace(spec, weights=weights)
+            if verdict:
+                kept.append(spec)
+            unknown += verdict is None
+        return kept, unknown
+
+    def _weights(self, tag: str, weights: Weights) -> bool | None:
+        if self.field == "tag":
+            return self._match([tag])
+        if self.field == "license":
+            return self._match([weights.license]) if weights.license else None
+        metric = weights.metrics.get(self.field)
+        return None if metric is None else self._compare(metric)
+
+    def _compare(self, number: float) -> bool:
+        return _COMPARE[self.operator](number, self.value)
+
+    def _match(self, values: Iterable[str]) -> bool:
+        """Whether ``=`` holds for one of the values, or ``!=`` for all of them."""
+        wanted = str(self.value).casefold()
+        if self.field == "license" and wanted == "commercial":
+            found = any(value.casefold() in COMMERCIAL_LICENSES for value in values)
+        else:
+            found = any(fnmatchcase(value.casefold(), wanted) for value in values)
+        return found != (self.operator == "!=")
+
+
+def parse_number(text: str) -> float:
+    """Read ``5e6``, ``5M`` or ``5_000k``; units are powers of 1000 in either case.
+
+    Raises:
+        ValueError: it is not a number.
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a number")
+    return float(match["number"].replace("_", "")) * _UNITS[match["unit"].lower()]
+
+
+def parse_condition(text: str, metrics: Iterable[str] = ()) -> Condition:
+    """Read a condition.
+
+    Args:
+        text: ``FIELD OPERATOR VALUE`` with one of ``< <= > >= = == !=``. Texts are compared
+            without regard to case, by ``=`` and ``!=`` alone, and may have wildcards.
+        metrics: names of the published metrics that may be asked for besides.
+
+    Raises:
+        UsageError: unknown field, missing or unfit operator or value.
+    """
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--where {text!r}: write FIELD OPERATOR VALUE, e.g. 'params<5M'")
+    field, sign, value = match["field"], match["operator"], match["value"]
+    known = [*NUMBERS, *TEXTS, "license", "tag", *metrics]
+    if field not in known:
+        close = difflib.get_close_matches(field, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        raise UsageError(f"--where {text!r}: no field {field!r}; {hint}")
+    if not value:
+        raise UsageError(f"--where {text!r}: a value is missing after {sign}")
+    if field in TEXTS or field in ("license", "tag"):
+        if sign not in ("=", "==", "!="):
+            raise UsageError(f"--where {text!r}: {field} is text, use = or !=")
+        return Condition(text, field, sign, value)
+    try:
+        return Condition(text, field, sign, parse_number(value))
+    except ValueError as error:
+        raise UsageError(f"--where {text!r}: {error}") from error
+
+
+def metric_names(specs: Iterable[Architecture]) -> list[str]:
+    """List the metrics that any weights publish, sorted."""
+    every: Iterable[Mapping[str, float]] = (
+        weights.metrics for spec in specs for weights in spec.weights.values()
+    )
+    return sorted({name for metrics in every for name in metrics})

@@ -1,0 +1,58 @@
+"""Opening of image files as the 8-bit RGB or grey images that models are evaluated on."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+
+class ImageError(Exception):
+    """A file that is not a usable image; the message says why, without the file's name."""
+
+
+def open_image(path: str, channels: int = 3) -> Image.Image:
+    """Read an image upright, in 8 bits, without transparency.
+
+    The EXIF orientation is applied; what is transparent shows white, as viewers have it; 16-bit
+    grey is scaled to 8 bits; of an animation the first frame counts. Colour profiles are
+    ignored, as in the evaluation of the models.
+
+    Args:
+        path: the file, in any format that Pillow reads.
+        channels: 3 for RGB, 1 for grey.
+
+    Raises:
+        ImageError: the file cannot be read, is damaged or cut short, has pixels of no known
+            range, or so many that Pillow takes it for a decompression bomb (over twice
+            ``PIL.Image.MAX_IMAGE_PIXELS``, 179 million).
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _flatten(upright).convert("L" if channels == 1 else "RGB")
+    except UnidentifiedImageError as error:
+        raise ImageError("not an image, or damaged") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError("too many pixels: possibly a decompression bomb") from error
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from error
+    except (ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError) as error:
+        # Pillow's decoders let these out where a damaged file leads them astray.
+        raise ImageError(f"damaged: {error}") from error
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """Reduce depth to 8 bits and lay transparent images on white."""
+    if image.mode.startswith("I"):
+        wide = np.asarray(image).astype(np.int64)
+        if wide.size and (wide.min() < 0 or wide.max() > 65535):
+            raise ImageError(f"pixels of mode {image.mode} beyond 16 bits: convert it to 8 bits")
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if image.mode == "F":
+        raise ImageError("floating-point pixels have no agreed range: convert it to 8 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image)
+    return image
