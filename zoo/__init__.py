@@ -1,0 +1,86 @@
+"""zoo: an image-classification model zoo for PyTorch in which everything is a plugin.
+
+Importing this package imports neither torch nor any plugin: plugins are found on the first
+question about names, and torch is imported when something is created. ``zoo.ops`` and
+``zoo.nn`` load on first access.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zoo._version import __version__
+from zoo.errors import (
+    AmbiguousName,
+    PluginError,
+    UnknownName,
+    UsageError,
+    WeightsError,
+    ZooError,
+)
+from zoo.hookspecs import hookimpl
+from zoo.models import (
+    create_augmentation,
+    create_dataset,
+    create_loss,
+    create_model,
+    is_model,
+    list_augmentations,
+    list_datasets,
+    list_losses,
+    list_models,
+    list_pretrained,
+)
+from zoo.specs import (
+    PLUGIN_API,
+    Architecture,
+    Augmentation,
+    Catalog,
+    Command,
+    Dataset,
+    Loss,
+    Weights,
+)
+
+__all__ = [
+    "PLUGIN_API",
+    "AmbiguousName",
+    "Architecture",
+    "Augmentation",
+    "Catalog",
+    "Command",
+    "Dataset",
+    "Loss",
+    "PluginError",
+    "UnknownName",
+    "UsageError",
+    "Weights",
+    "WeightsError",
+    "ZooError",
+    "__version__",
+    "create_augmentation",
+    "create_dataset",
+    "create_loss",
+    "create_model",
+    "hookimpl",
+    "is_model",
+    "list_augmentations",
+    "list_datasets",
+    "list_losses",
+    "list_models",
+    "list_pretrained",
+]
+
+_LAZY = ("nn", "ops")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f"zoo.{name}")
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
