@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import click
 from zoo._version import __version__
 from zoo.cli.plugin_options import plugin_options
 from zoo.errors import UnknownName, ZooError
+from zoo.names import closest, one_line
 
 if TYPE_CHECKING:
     from zoo.registry import Entry
@@ -45,12 +45,12 @@ def _load_plugins(entry: Entry) -> click.Command:
     """Import a plugin's command; whatever goes wrong there is one line that names the plugin."""
     from zoo.registry import load_target
 
-    target = entry.spec.target  # type: ignore[union-attr]
+    target = entry.spec.target
     where = f"plugin {entry.plugin!r}: command {entry.spec.name!r} ({target})"
     try:
         command = load_target(target)
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise ZooError(f"{where} cannot be loaded: {reason}") from error
     if not isinstance(command, click.Command):
         raise ZooError(f"{where} is a {type(command).__name__}, not a click.Command")
@@ -71,15 +71,19 @@ def _plugin_entries() -> dict[str, Entry]:
     }
 
 
+class _Failure(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares it on the class
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     """Turn errors that a user can mend into click's, which prints a line and exits."""
     try:
         yield
     except ZooError as error:
-        failure = click.ClickException(" ".join(str(error).split()))
-        failure.exit_code = error.exit_code
-        raise failure from error
+        raise _Failure(one_line(error, 2000), error.exit_code) from error
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         raise SystemExit(130) from None
@@ -107,7 +111,7 @@ class _Group(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None and not ctx.resilient_parsing:
-            close = difflib.get_close_matches(name, self.list_commands(ctx), n=3)
+            close = closest(name, self.list_commands(ctx))
             hint = f" Did you mean {' or '.join(close)}?" if close else ""
             raise click.UsageError(f"no command {name!r}.{hint}", ctx)
         return name, command, args[1:]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any
 
 from zoo.errors import UsageError
+from zoo.names import closest
 from zoo.specs import Architecture, Weights
 
 COMMERCIAL_LICENSES = frozenset(
@@ -45,6 +46,16 @@ _NUMBER = re.compile(
 )
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An architecture under its canonical name, perhaps with only some of its weights."""
+
+    name: str
+    plugin: str
+    spec: Architecture
+
+
 NUMBERS: dict[str, Callable[[Architecture], float | None]] = {
     "params": lambda spec: spec.params,
     "macs": lambda spec: spec.macs,
@@ -55,14 +66,15 @@ NUMBERS: dict[str, Callable[[Architecture], float | None]] = {
 }
 """Numeric fields of an architecture. ``input_size`` is the longer side in pixels."""
 
-TEXTS: dict[str, Callable[[Architecture], Iterable[str]]] = {
-    "name": lambda spec: [spec.name],
-    "family": lambda spec: [spec.family] if spec.family else [],
-    "interpolation": lambda spec: [spec.interpolation] if spec.interpolation else [],
-    "native_for": lambda spec: spec.native_for,
-    "capabilities": lambda spec: spec.capabilities,
+TEXTS: dict[str, Callable[[Model], Iterable[str | None]]] = {
+    "name": lambda model: [model.name, model.spec.name],
+    "plugin": lambda model: [model.plugin],
+    "family": lambda model: [model.spec.family],
+    "interpolation": lambda model: [model.spec.interpolation],
+    "native_for": lambda model: model.spec.native_for,
+    "capabilities": lambda model: model.spec.capabilities,
 }
-"""Text fields of an architecture: the values it has, none if unknown."""
+"""Text fields of a model, each with all its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +90,28 @@ class Condition:
     operator: str
     value: float | str
 
-    def select(self, specs: Iterable[Architecture]) -> tuple[list[Architecture], int]:
+    def select(self, models: Iterable[Model]) -> tuple[list[Model], int]:
         """Return the models that fulfil the condition, and how many of the others are unknown.
 
         Unknown are those about which the field says nothing. A condition on weights leaves a
         model only the weights that fulfil it.
         """
         kept, unknown = [], 0
-        for spec in specs:
+        for model in models:
+            verdict: bool | None
             if self.field in NUMBERS:
-                number = NUMBERS[self.field](spec)
-                verdict = None if number is None else self._compare(number)
+                verdict = self._compare(NUMBERS[self.field](model.spec))
             elif self.field in TEXTS:
-                values = list(TEXTS[self.field](spec))
-                verdict = self._match(values) if values else None
+                verdict = self._match(TEXTS[self.field](model))
             else:
-                verdicts = {tag: self._weights(tag, item) for tag, item in spec.weights.items()}
-                weights = {tag: spec.weights[tag] for tag, fits in verdicts.items() if fits}
-                undecided = all(fits is None for fits in verdicts.values())
-                verdict = None if undecided else bool(weights)
-                spec = replace(spec, weights=weights)
+                every = model.spec.weights
+                verdicts = {tag: self._weights(tag, weights) for tag, weights in every.items()}
+                fitting = {tag: every[tag] for tag, fits in verdicts.items() if fits}
+                known = any(fits is not None for fits in verdicts.values())
+                verdict = bool(fitting) if known else None
+                model = replace(model, spec=replace(model.spec, weights=fitting))
             if verdict:
-                kept.append(spec)
+                kept.append(model)
             unknown += verdict is None
         return kept, unknown
 
@@ -107,20 +119,22 @@ class Condition:
         if self.field == "tag":
             return self._match([tag])
         if self.field == "license":
-            return self._match([weights.license]) if weights.license else None
-        metric = weights.metrics.get(self.field)
-        return None if metric is None else self._compare(metric)
+            return self._match([weights.license])
+        return self._compare(weights.metrics.get(self.field))
 
-    def _compare(self, number: float) -> bool:
-        return _COMPARE[self.operator](number, self.value)
+    def _compare(self, number: float | None) -> bool | None:
+        return None if number is None else _COMPARE[self.operator](number, self.value)
 
-    def _match(self, values: Iterable[str]) -> bool:
-        """Whether ``=`` holds for one of the values, or ``!=`` for all of them."""
+    def _match(self, texts: Iterable[str | None]) -> bool | None:
+        """Whether ``=`` holds for one of the texts, or ``!=`` for all of them."""
+        values = [text.casefold() for text in texts if text]
+        if not values:
+            return None
         wanted = str(self.value).casefold()
         if self.field == "license" and wanted == "commercial":
-            found = any(value.casefold() in COMMERCIAL_LICENSES for value in values)
+            found = any(value in COMMERCIAL_LICENSES for value in values)
         else:
-            found = any(fnmatchcase(value.casefold(), wanted) for value in values)
+            found = any(fnmatchcase(value, wanted) for value in values)
         return found != (self.operator == "!=")
 
 
@@ -153,7 +167,7 @@ def parse_condition(text: str, metrics: Iterable[str] = ()) -> Condition:
     field, sign, value = match["field"], match["operator"], match["value"]
     known = [*NUMBERS, *TEXTS, "license", "tag", *metrics]
     if field not in known:
-        close = difflib.get_close_matches(field, known, n=1)
+        close = closest(field, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         raise UsageError(f"--where {text!r}: no field {field!r}; {hint}")
     if not value:
@@ -168,9 +182,7 @@ def parse_condition(text: str, metrics: Iterable[str] = ()) -> Condition:
         raise UsageError(f"--where {text!r}: {error}") from error
 
 
-def metric_names(specs: Iterable[Architecture]) -> list[str]:
+def metric_names(models: Iterable[Model]) -> list[str]:
     """List the metrics that any weights publish, sorted."""
-    every: Iterable[Mapping[str, float]] = (
-        weights.metrics for spec in specs for weights in spec.weights.values()
-    )
-    return sorted({name for metrics in every for name in metrics})
+    weights = chain.from_iterable(model.spec.weights.values() for model in models)
+    return sorted({metric for item in weights for metric in item.metrics})

@@ -1,0 +1,155 @@
+"""``zoo list-models``: find models by name, plugin, family, size, licence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from zoo.cli.output import Column, human_count, human_size, joined, note, print_rows
+from zoo.cli.where import NUMBERS, TEXTS, Model, metric_names, parse_condition
+from zoo.errors import UsageError
+from zoo.models import list_models
+from zoo.names import closest, natural_key
+from zoo.registry import get_registry
+
+_COLUMNS = [
+    Column("name", shrink=True),
+    Column("family", shrink=True),
+    Column("params", show=human_count, right=True),
+    Column("macs", show=human_count, right=True),
+    Column("input_size", title="input", show=human_size, right=True),
+    Column("pretrained", show=lambda tags: joined(tags) if tags else "-", shrink=True),
+    Column("license", shrink=True),
+]
+
+
+@click.command("list-models")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.option("--plugin", metavar="NAME", help="Only models of this plugin.")
+@click.option("--family", metavar="PATTERN", help="Only models of this family.")
+@click.option("--pretrained", is_flag=True, help="Only models that have weights.")
+@click.option(
+    "--where",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="Only models that fulfil it, e.g. 'params<5M' or license=commercial. Repeatable.",
+)
+@click.option("--sort", default="name", show_default=True, metavar="KEY",
+              help="Order by a column or a metric; -KEY for descending.")  # fmt: skip
+@click.option("--desc", is_flag=True, help="Order from high to low.")
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many models.")
+@click.option("--format", "format_", type=click.Choice(["table", "json", "csv", "names"]),
+              default="table", show_default=True)  # fmt: skip
+def command(
+    patterns: tuple[str, ...],
+    plugin: str | None,
+    family: str | None,
+    pretrained: bool,
+    conditions: tuple[str, ...],
+    sort: str,
+    desc: bool,
+    limit: int | None,
+    format_: str,
+) -> None:
+    """List models that match one of the PATTERNs, or all.
+
+    A PATTERN has shell wildcards and is matched with canonical names (timm/resnet18) and bare
+    ones (resnet18). CONDITION is FIELD OPERATOR VALUE: numbers (params, macs, input_size,
+    in_chans, num_classes, crop_pct, and metrics of weights such as imagenet-1k/top1) compare by
+    < <= > >= = != and take the suffixes k, M, G; texts (name, plugin, family, interpolation,
+    native_for, capabilities, and license and tag of weights) compare by = and !=, with wildcards.
+    license=commercial means any licence that is known to allow commercial use. A condition on
+    weights also narrows the weights that are shown. Models of which a condition's field is not
+    known are left out, and stderr says how many.
+
+    \b
+    Examples:
+      zoo list-models 'resnet*' --pretrained
+      zoo list-models --where 'params<5M' --where license=commercial --sort -params
+    """
+    wanted = set(list_models(patterns, plugin=plugin, pretrained=pretrained))
+    models = [
+        Model(entry.name, entry.plugin, entry.spec)
+        for entry in get_registry().entries("architectures")
+        if entry.name in wanted
+    ]
+    metrics = metric_names(models)
+    key, descending = _sort_key(sort, metrics)
+    texts = [*([f"family={family}"] if family else []), *conditions]
+    for condition in [parse_condition(text, metrics) for text in texts]:
+        models, unknown = condition.select(models)
+        if unknown:
+            noun = "model" if unknown == 1 else "models"
+            note(f"{condition.text}: left out {unknown} {noun} with unknown {condition.field}")
+    found = len(models)
+    if sort != "name":
+        models = ordered(models, key, descending != desc)
+    elif desc:
+        models.reverse()
+    models = models[:limit]
+    print_rows([_row(model) for model in models], format_, _COLUMNS)
+    if not found:
+        plain = [pattern for pattern in patterns if not set("*?[") & set(pattern)]
+        note("no models found" + (f"; try '*{plain[0]}*'" if plain else ""))
+    elif format_ == "table":
+        shown = f" ({len(models)} shown)" if len(models) < found else ""
+        note(f"{found} model{'s' * (found > 1)}{shown}")
+
+
+def ordered(models: Sequence[Model], key: Callable[[Model], Any], descending: bool) -> list[Model]:
+    """Sort by a key, in natural order for texts; models without a value come last."""
+    keyed = [(key(model), model) for model in models]
+    known = [(value, model) for value, model in keyed if value is not None]
+    known.sort(
+        key=lambda pair: natural_key(pair[0]) if isinstance(pair[0], str) else pair[0],
+        reverse=descending,
+    )
+    return [model for _, model in known] + [model for value, model in keyed if value is None]
+
+
+def _sort_key(text: str, metrics: list[str]) -> tuple[Callable[[Model], Any], bool]:
+    """Turn KEY or -KEY into a function of a model, and whether the order is descending."""
+    name = text.removeprefix("-")
+    descending = name != text
+    if name in NUMBERS:
+        return (lambda model: NUMBERS[name](model.spec)), descending
+    if name == "license":
+        return _license, descending
+    if name in TEXTS:
+        return (lambda model: next(iter(TEXTS[name](model)), None)), descending
+    if name in metrics:
+        # The best of a model's weights, whichever end of the list the best is to come at.
+        return (lambda model: max(_metric(model, name), default=None)), descending
+    known = [*NUMBERS, *TEXTS, "license", *metrics]
+    close = closest(name, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    raise UsageError(f"--sort {text!r}: no key {name!r}; {hint}")
+
+
+def _metric(model: Model, name: str) -> list[float]:
+    weights = model.spec.weights.values()
+    return [item.metrics[name] for item in weights if name in item.metrics]
+
+
+def _license(model: Model) -> str | None:
+    """Return the licence of the first weights shown, or of the architecture without any."""
+    weights = next(iter(model.spec.weights.values()), None)
+    return weights.license if weights else model.spec.license
+
+
+def _row(model: Model) -> dict[str, Any]:
+    spec = model.spec
+    return {
+        "name": model.name,
+        "plugin": model.plugin,
+        "family": spec.family,
+        "params": spec.params,
+        "macs": spec.macs,
+        "input_size": spec.input_size,
+        "num_classes": spec.num_classes,
+        "pretrained": list(spec.weights),
+        "license": _license(model),
+    }
