@@ -1,0 +1,239 @@
+"""The contestants, in an ordered table that can be read: ours, then the best of PyTorch.
+
+Each does the same work in its own best way. What a network does once (packing a weight,
+choosing a layout, compiling) is done in ``build`` and not timed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.benchmark.problem import Problem
+from zoo.benchmark.shapes import CONV_OPS, POOLS
+from zoo.errors import UsageError
+
+Run = Callable[[], Tensor]
+
+
+def _accepts(problem: Problem) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A way to compute a case.
+
+    Attributes:
+        name: how results call it.
+        build: prepares everything for a problem and returns the function to be timed.
+        declines: why it cannot take a problem, or None if it can.
+        builtin: whether PyTorch brings it: the best of these is what others are held against.
+    """
+
+    name: str
+    build: Callable[[Problem], Run]
+    declines: Callable[[Problem], str | None] = _accepts
+    builtin: bool = False
+
+
+def _nhwc(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+
+# Ours ------------------------------------------------------------------------------------
+
+
+def _needs_extension(problem: Problem) -> str | None:
+    return None if importlib.util.find_spec("zoo._C") else "the extension zoo._C is not built"
+
+
+def _packs(problem: Problem) -> str | None:
+    if problem.case.op not in CONV_OPS:
+        return "a pool has no weight to pack"
+    return _needs_extension(problem)
+
+
+def _pool_arguments(problem: Problem) -> dict[str, Any]:
+    if problem.case.pool is None:
+        return {}
+    kind, kernel, stride, padding = POOLS[problem.case.pool]
+    return {"pool": kind, "pool_kernel": kernel, "pool_stride": stride, "pool_padding": padding}
+
+
+def _zoo_plain(problem: Problem, input: Tensor, weight: Tensor) -> Run:
+    from zoo import ops
+
+    case = problem.case
+    if case.op not in CONV_OPS:
+        pool = getattr(ops, case.op)
+        return lambda: pool(input, case.kernel, case.stride, case.padding)
+    conv = getattr(ops, case.op)
+    where = (case.stride, case.padding, 1, case.groups)
+    extra = {"activation": problem.activation, **_pool_arguments(problem)}
+    return lambda: conv(input, weight, problem.bias, *where, **extra)
+
+
+def _zoo(problem: Problem) -> Run:
+    return _zoo_plain(problem, problem.input, problem.weight)
+
+
+def _zoo_nhwc(problem: Problem) -> Run:
+    return _zoo_plain(problem, _nhwc(problem.input), _nhwc(problem.weight))
+
+
+def _zoo_packed(problem: Problem) -> Run:
+    from zoo import ops
+
+    case, input = problem.case, _nhwc(problem.input)
+    conv = ops.conv2d_pool_packed if case.op == "conv2d_pool" else ops.conv2d_packed
+    packed = ops.conv2d_prepack(problem.weight, case.groups)
+    where = (case.stride, case.padding, 1, case.groups)
+    extra = {"activation": problem.activation, **_pool_arguments(problem)}
+    return lambda: conv(input, packed, case.weight_shape, problem.bias, *where, **extra)
+
+
+# PyTorch's -------------------------------------------------------------------------------
+
+
+def _eager(problem: Problem) -> Run:
+    return lambda: problem.plain(problem.input, problem.weight, problem.bias)
+
+
+def _eager_nhwc(problem: Problem) -> Run:
+    input, weight = _nhwc(problem.input), _nhwc(problem.weight)
+    return lambda: problem.plain(input, weight, problem.bias)
+
+
+def _needs_compiler(problem: Problem) -> str | None:
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except (exc.InvalidCxxCompiler, OSError) as error:
+        return f"torch.compile finds no C++ compiler ({type(error).__name__})"
+    return None
+
+
+class _Module(nn.Module):
+    """The case as a module with frozen parameters, which inductor folds and packs."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self.problem = problem
+        self.weight = nn.Parameter(_nhwc(problem.weight), requires_grad=False)
+        self.bias = nn.Parameter(problem.bias, requires_grad=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.problem.plain(input, self.weight, self.bias)
+
+
+def _inductor(problem: Problem) -> Run:
+    import torch._dynamo
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    torch._dynamo.config.automatic_dynamic_shapes = False
+    torch._dynamo.reset()
+    # It looks for CUDA's headers, and warns where there is no such device.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    input, module = _nhwc(problem.input), _Module(problem).eval()
+    compiled = torch.compile(module, fullgraph=True)
+    compiled(input)
+    return lambda: compiled(input)
+
+
+# zoo's activation -> (oneDNN's attribute, its scalars, its algorithm)
+_ONEDNN_ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {
+    "none": ("none", [], ""),
+    "relu": ("relu", [], ""),
+    "relu6": ("hardtanh", [0.0, 6.0], ""),
+    "sigmoid": ("sigmoid", [], ""),
+    "tanh": ("tanh", [], ""),
+    "silu": ("swish", [], ""),
+    "gelu": ("gelu", [], "none"),
+    "hardswish": ("hardswish", [], ""),
+    "hardsigmoid": ("hardsigmoid", [], ""),
+    "leaky_relu": ("leaky_relu", [0.01], ""),
+}
+
+
+def _onednn_declines(problem: Problem) -> str | None:
+    if not torch._C._has_mkldnn:
+        return "this PyTorch has no oneDNN"
+    return None if problem.input.dtype == torch.float32 else "oneDNN has no float64"
+
+
+def _onednn(problem: Problem) -> Run:
+    case = problem.case
+    if case.op not in CONV_OPS:
+        blocked = problem.input.to_mkldnn()
+        pool = F.max_pool2d if case.op == "max_pool2d" else F.avg_pool2d
+        return lambda: pool(blocked, case.kernel, case.stride, case.padding)
+    input = _nhwc(problem.input)
+    padding, stride, dilation = [case.padding] * 2, [case.stride] * 2, [1, 1]
+    packed = torch.ops.mkldnn._reorder_convolution_weight(
+        _nhwc(problem.weight), padding, stride, dilation, case.groups, list(input.shape)
+    )
+    conv = torch.ops.mkldnn._convolution_pointwise.default
+    fused = _ONEDNN_ACTIVATIONS[problem.activation]
+    where = (padding, stride, dilation, case.groups)
+    return lambda: problem.pool(conv(input, packed, problem.bias, *where, *fused))
+
+
+def _nnpack_declines(problem: Problem) -> str | None:
+    case = problem.case
+    if case.op not in CONV_OPS or (case.kernel, case.stride, case.groups) != (3, 1, 1):
+        return "NNPACK's Winograd takes 3x3 convolutions with stride 1 and one group"
+    if problem.input.dtype != torch.float32:
+        return "NNPACK has no float64"
+    # The call also initialises the library; without it every convolution fails.
+    return None if torch._nnpack_available() else "NNPACK does not run on this machine"
+
+
+def _nnpack(problem: Problem) -> Run:
+    padding = [problem.case.padding] * 2
+    conv = torch._nnpack_spatial_convolution
+
+    def run() -> Tensor:
+        output = conv(problem.input, problem.weight, problem.bias, padding, [1, 1])
+        return problem.pool(problem.activate(output))
+
+    return run
+
+
+OURS = (
+    Candidate("zoo", _zoo, _needs_extension),
+    Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension),
+    Candidate("zoo-packed", _zoo_packed, _packs),
+)
+
+RIVALS = (
+    Candidate("eager", _eager, builtin=True),
+    Candidate("eager-nhwc", _eager_nhwc, builtin=True),
+    Candidate("inductor", _inductor, _needs_compiler, builtin=True),
+    Candidate("onednn", _onednn, _onednn_declines, builtin=True),
+    Candidate("nnpack", _nnpack, _nnpack_declines, builtin=True),
+)
+
+
+def choose(rivals: Sequence[str], extra: Sequence[str] = ()) -> list[Candidate]:
+    """Return ours, the named rivals and the extra ones, which are import targets."""
+    chosen = [*OURS, *(rival for rival in RIVALS if rival.name in rivals)]
+    for target in extra:
+        from zoo.registry import load_target
+
+        candidate = load_target(target)
+        if not isinstance(candidate, Candidate):
+            raise UsageError(f"{target} is no zoo.benchmark.candidates.Candidate")
+        if candidate.name in {other.name for other in (*OURS, *RIVALS, *chosen)}:
+            raise UsageError(f"{target}: the name {candidate.name!r} is taken")
+        chosen.append(candidate)
+    return chosen

@@ -1,0 +1,185 @@
+"""What a measurement was made on, and whether the machine was disturbed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo._version import __version__
+
+STEAL_LIMIT = 0.01
+"""Share of the processors' time that the hypervisor may give to others during a round."""
+
+PRESSURE_LIMIT = 0.05
+"""Share of a round in which some task may have waited for a processor."""
+
+_TUNED_MALLOC = {
+    # Without these glibc gives large blocks back to the kernel and takes them anew on every
+    # call, and page faults drown what is measured: for all candidates alike.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def parse_steal(stat: str) -> int | None:
+    """Clock ticks stolen from all processors so far, from the text of ``/proc/stat``."""
+    match = re.search(r"^cpu +((?:\d+ ?)+)$", stat, re.MULTILINE)
+    fields = match[1].split() if match else []
+    return int(fields[7]) if len(fields) > 7 else None
+
+
+def parse_pressure(pressure: str) -> int | None:
+    """Microseconds in which some task waited, from the text of ``/proc/pressure/cpu``."""
+    match = re.search(r"^some .*\btotal=(\d+)$", pressure, re.MULTILINE)
+    return int(match[1]) if match else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Counters at one moment; None where the system does not keep them."""
+
+    seconds: float
+    steal_ticks: int | None
+    pressure_us: int | None
+
+    @classmethod
+    def take(cls) -> Snapshot:
+        """Read the counters."""
+        return cls(
+            time.perf_counter(),
+            parse_steal(_read("/proc/stat")),
+            parse_pressure(_read("/proc/pressure/cpu")),
+        )
+
+
+def disturbance(
+    before: Snapshot,
+    after: Snapshot,
+    *,
+    processors: int | None = None,
+    ticks_per_second: int | None = None,
+) -> float:
+    """How much was taken away between two moments, in units of what is tolerated (1)."""
+    wall = after.seconds - before.seconds
+    processors = processors or os.cpu_count() or 1
+    ticks_per_second = ticks_per_second or os.sysconf("SC_CLK_TCK")
+    worst = 0.0
+    if before.steal_ticks is not None and after.steal_ticks is not None:
+        stolen = (after.steal_ticks - before.steal_ticks) / ticks_per_second
+        worst = stolen / (wall * processors) / STEAL_LIMIT
+    if before.pressure_us is not None and after.pressure_us is not None:
+        waited = (after.pressure_us - before.pressure_us) / 1e6
+        worst = max(worst, waited / wall / PRESSURE_LIMIT)
+    return worst
+
+
+def usable_cpus() -> list[int]:
+    """Processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment of a measuring process: this one's, with a malloc that keeps its memory."""
+    return {**_TUNED_MALLOC, **os.environ}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, memory settings, versions and commit, without importing torch."""
+    return {
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "caches": _caches(),
+        "kernel": platform.release(),
+        "huge_pages": _bracketed(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
+        "counts_steal": parse_steal(_read("/proc/stat")) is not None,
+        "counts_pressure": parse_pressure(_read("/proc/pressure/cpu")) is not None,
+        "versions": {
+            "zoo": __version__,
+            "python": platform.python_version(),
+            "libc": " ".join(platform.libc_ver()),
+        },
+        "commit": _commit(),
+    }
+
+
+def describe_process() -> dict[str, Any]:
+    """What a measuring process runs with, read from within it."""
+    keys = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "KMP_BLOCKTIME", "LD_PRELOAD")
+    return {
+        "affinity": usable_cpus(),
+        "allocator": _allocator(),
+        "environment": {
+            key: value
+            for key, value in os.environ.items()
+            if key in keys or key.startswith(("MALLOC_", "GLIBC_TUNABLES", "ZOO_"))
+        },
+    }
+
+
+def _cpu_model() -> str:
+    match = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def _caches() -> dict[str, str]:
+    """Sizes of the first processor's caches, e.g. ``{"L1 Data": "32K", "L3 Unified": "32M"}``."""
+    folder = Path("/sys/devices/system/cpu/cpu0/cache")
+    found = {}
+    for index in sorted(folder.glob("index*")):
+        level, kind, size = (_read(str(index / name)).strip() for name in ("level", "type", "size"))
+        if size:
+            found[f"L{level} {kind}"] = size
+    return found
+
+
+def _bracketed(text: str) -> str | None:
+    match = re.search(r"\[(\w+)\]", text)
+    return match[1] if match else None
+
+
+def _allocator() -> str:
+    loaded = _read("/proc/self/maps")
+    for name in ("jemalloc", "tcmalloc", "mimalloc"):
+        if name in loaded:
+            return name
+    tuned = any(os.environ.get(key) == value for key, value in _TUNED_MALLOC.items())
+    return "system malloc, " + ("keeping freed memory" if tuned else "as set by the user")
+
+
+def _commit() -> str | None:
+    """Commit of the source tree that zoo is imported from, ``+`` if files differ from it."""
+    package = Path(__file__).resolve().parent.parent
+
+    def git(arguments: Iterable[str]) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=package, capture_output=True, text=True, timeout=20
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed copy may lie within somebody else's repository.
+    if git(["ls-files", "--error-unmatch", "_version.py"]) is None:
+        return None
+    commit = git(["rev-parse", "HEAD"])
+    changed = git(["status", "--porcelain", "--untracked-files=no"])
+    return commit and commit + ("+" if changed else "")

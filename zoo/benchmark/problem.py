@@ -1,0 +1,117 @@
+"""The data of a case, and the correctness gate that every candidate passes before it is timed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.benchmark.shapes import CONV_OPS, POOLS, Case
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda x: x,
+    "relu": torch.relu_,
+    "relu6": lambda x: F.hardtanh_(x, 0.0, 6.0),
+    "sigmoid": torch.sigmoid_,
+    "tanh": torch.tanh_,
+    "silu": lambda x: F.silu(x, inplace=True),
+    "gelu": F.gelu,
+    "hardswish": lambda x: F.hardswish(x, inplace=True),
+    "hardsigmoid": lambda x: F.hardsigmoid(x, inplace=True),
+    "leaky_relu": lambda x: F.leaky_relu_(x, 0.01),
+}
+"""Activations the way PyTorch does them fastest: in place where it can."""
+
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-12}
+"""Largest error that passes the gate, relative to the largest output. Winograd's F(4x4, 3x3)
+needs 2e-5 in float32; arithmetic of lower precision (TF32, bfloat16) is 1e-3 and more off.
+"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The tensors of a case, in PyTorch's default layout (NCHW, OIHW).
+
+    Attributes:
+        case: what to compute.
+        activation: name of the activation after a convolution.
+        input: (N, C, H, W). weight: (O, C / groups, K, K) and bias: (O,); empty for pools.
+    """
+
+    case: Case
+    activation: str
+    input: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def make(cls, case: Case, dtype: torch.dtype, activation: str, seed: int = 0) -> Problem:
+        """Draw the tensors: normal inputs, weights scaled as He et al. 2015 initialise them."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+        weight, bias = torch.empty(0, dtype=dtype), torch.empty(0, dtype=dtype)
+        shape = (case.batch, case.channels, case.height, case.width)
+        if case.op in CONV_OPS:
+            fan_in = math.prod(case.weight_shape[1:])
+            weight = normal(*case.weight_shape) * math.sqrt(2 / fan_in)
+            bias = normal(case.out_channels) * 0.1
+        return cls(case, activation, normal(*shape), weight, bias)
+
+    def activate(self, output: Tensor) -> Tensor:
+        """Apply the activation, in place where PyTorch can."""
+        return ACTIVATIONS[self.activation](output)
+
+    def pool(self, output: Tensor) -> Tensor:
+        """Apply the pool of conv2d_pool; without one return the tensor itself."""
+        if self.case.pool is None:
+            return output
+        kind, kernel, stride, padding = POOLS[self.case.pool]
+        if kind == "max":
+            return F.max_pool2d(output, kernel, stride, padding)
+        return F.avg_pool2d(output, kernel, stride, padding)
+
+    def plain(self, input: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Compute the case by PyTorch's own functions on tensors of any layout."""
+        case = self.case
+        if case.op == "max_pool2d":
+            return F.max_pool2d(input, case.kernel, case.stride, case.padding)
+        if case.op == "avg_pool2d":
+            return F.avg_pool2d(input, case.kernel, case.stride, case.padding)
+        output = F.conv2d(input, weight, bias, case.stride, case.padding, 1, case.groups)
+        return self.pool(self.activate(output))
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """The result in float64, from these same inputs."""
+        exact = replace(self, weight=self.weight.double(), bias=self.bias.double())
+        # Image by image, because PyTorch's float64 convolution unfolds its whole input.
+        images = [
+            self.plain(x.double(), exact.weight, exact.bias) for x in torch.split(self.input, 1)
+        ]
+        return torch.cat(images)
+
+    def error_of(self, output: object) -> float:
+        """Return max |output - reference| / max |reference|.
+
+        Infinite if the output is not a tensor of the right shape and dtype, or not finite.
+        """
+        if not isinstance(output, Tensor) or output.shape != self.reference.shape:
+            return math.inf
+        if output.dtype != self.input.dtype:
+            return math.inf
+        difference = (output.to_dense() if output.is_mkldnn else output).double() - self.reference
+        error, scale = float(difference.abs().max()), float(self.reference.abs().max())
+        error = error / scale if scale else error
+        return error if math.isfinite(error) else math.inf
+
+    def passes(self, error: float) -> bool:
+        """Whether a candidate with that error is right."""
+        return error <= TOLERANCES[self.input.dtype]

@@ -1,0 +1,122 @@
+"""What came out, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo.benchmark.names import OURS, RIVALS
+from zoo.benchmark.stats import geometric_mean
+
+Row = dict[str, Any]
+
+_LONG = ("samples_ms",)
+
+
+def is_ours(row: Mapping[str, Any]) -> bool:
+    """Whether a row is about one of zoo's own candidates."""
+    return row["candidate"] in OURS
+
+
+def csv_rows(results: Sequence[Row]) -> list[Row]:
+    """Return the rows without their raw samples."""
+    return [{key: value for key, value in row.items() if key not in _LONG} for row in results]
+
+
+def case_rows(results: Sequence[Row]) -> list[Row]:
+    """Fold the results into one row per case and thread count, losing ones first.
+
+    Keys: ``case``, ``threads``, a median in ms by each candidate's name, and of the quickest of
+    ours ``ratio``, ``interval``, ``verdict``, ``gflops``, ``percent_of_gemm``. Where none of
+    ours ran, the last ones are missing.
+    """
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in results:
+        groups.setdefault((row["case"], row["threads"]), []).append(row)
+    folded = []
+    for (case, threads), rows in groups.items():
+        line: Row = {"case": case, "threads": threads}
+        line.update({row["candidate"]: row["median_ms"] for row in rows})
+        ours = min(filter(is_ours, rows), key=lambda row: row["median_ms"], default=None)
+        if ours:
+            line["ratio"] = ours["ratio_to_best_builtin"]
+            line["interval"] = ours["ratio_interval"]
+            line["verdict"] = ours["verdict"]
+            line["gflops"] = ours["gflops"]
+            line["percent_of_gemm"] = ours["percent_of_gemm"]
+        folded.append(line)
+    return sorted(folded, key=lambda line: line.get("ratio") or 0.0)
+
+
+def candidate_names(results: Sequence[Row]) -> list[str]:
+    """Names of the candidates that were timed in any case, in their own order."""
+    return list(dict.fromkeys(row["candidate"] for row in results))
+
+
+def summary_lines(document: Mapping[str, Any]) -> list[str]:
+    """Say in a few lines what the results are, how sure they are and what is missing."""
+    results, controls = document["results"], document["controls"]
+    lines = []
+    for name in candidate_names(results):
+        rows = [row for row in results if row["candidate"] == name and row["verdict"]]
+        if rows and not rows[0]["builtin"]:
+            mean = geometric_mean([row["ratio_to_best_builtin"] for row in rows])
+            counts = [
+                sum(row["verdict"] == v for row in rows) for v in ("slower", "same", "faster")
+            ]
+            lines.append(
+                f"{name}: {mean:.2f} times the best builtin's speed (geometric mean of "
+                f"{len(rows)}); slower in {counts[0]}, same in {counts[1]}, faster in {counts[2]}"
+            )
+    if controls:
+        worst = max(controls, key=lambda control: control["resolution"])
+        lines.append(
+            f"Resolution (one builtin against itself): ratios within {worst['resolution']:.3f} "
+            f"are called the same in the worst case ({worst['case']})"
+        )
+    disturbed = sum(control["disturbed_kept"] for control in controls)
+    if disturbed:
+        thrown = sum(control["thrown_away"] for control in controls)
+        lines.append(
+            f"The machine was busy: {thrown} disturbed rounds were thrown away, but {disturbed} "
+            f"of {sum(control['rounds'] for control in controls)} had to be kept"
+        )
+    return lines + _left_out_lines(document["not_timed"])
+
+
+def _left_out_lines(not_timed: Sequence[Row]) -> list[str]:
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in not_timed:
+        key = (row["status"], row["candidate"], row["reason"])
+        groups.setdefault(key, []).append(row["case"])
+    # What went wrong comes before what did not apply.
+    ordered = sorted(groups.items(), key=lambda item: item[0][0] == "skipped")
+    return [
+        f"{status.capitalize()}: {name} in {len(cases)} case{'s' if len(cases) > 1 else ''} "
+        f"({cases[0]}{', ...' if len(cases) > 1 else ''}): {reason}"
+        for (status, name, reason), cases in ordered
+    ]
+
+
+def header_lines(header: Mapping[str, Any]) -> list[str]:
+    """Say what was measured on what."""
+    process = header["processes"][0]
+    versions = header["versions"]
+    threads = ", ".join(str(process["threads"]) for process in header["processes"])
+    return [
+        f"{header['op']}, {header['dtype']}"
+        + (f", activation {header['activation']}" if header["activation"] else "")
+        + f"; {header['cpu']}, {header['cpus']} processors, threads: {threads}",
+        f"zoo {versions['zoo']} ({process['zoo_capability'] or 'not built'}), torch "
+        f"{process['torch']} ({process['torch_capability']}), oneDNN {process['onednn']}; "
+        f"{process['allocator']}; huge pages: {header['huge_pages']}",
+        "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 "
+        "is faster.",
+    ]
+
+
+def failures(not_timed: Sequence[Row]) -> list[Row]:
+    """Return the rows of candidates of ours, or of the user's, that did not do their work."""
+    return [
+        row for row in not_timed if row["status"] != "skipped" and row["candidate"] not in RIVALS
+    ]

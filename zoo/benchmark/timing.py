@@ -1,0 +1,254 @@
+"""The method: gate first, candidates interleaved, a control, disturbed rounds thrown away."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from zoo.benchmark.candidates import Candidate, Run
+from zoo.benchmark.machine import Snapshot, disturbance
+from zoo.benchmark.problem import Problem
+from zoo.benchmark.stats import ratio_interval, summarize
+
+CONTROL = "control"
+"""Name of the second copy of a builtin in the A/A control."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure.
+
+    Attributes:
+        rounds: undisturbed rounds wanted; each has one block of every candidate.
+        block_s: least seconds of a block, which repeats its candidate so often.
+        patience: rounds measured at most, in multiples of ``rounds``.
+        seed: of the order within rounds.
+    """
+
+    rounds: int = 20
+    block_s: float = 0.005
+    patience: int = 3
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds per call by candidate, one per kept round; how many rounds were disturbed."""
+
+    samples: dict[str, list[float]]
+    thrown_away: int
+    disturbed_kept: int
+
+
+@dataclass(slots=True)
+class CaseResult:
+    """What came out for a case: rows of results, who was not timed and why, the control."""
+
+    results: list[dict[str, Any]] = field(default_factory=list)
+    not_timed: list[dict[str, Any]] = field(default_factory=list)
+    control: dict[str, Any] | None = None
+
+
+def block_seconds(run: Run, calls: int) -> float:
+    """Seconds per call over a block of calls."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
+
+
+def calibrate(run: Run, block_s: float) -> tuple[int, float]:
+    """Return how many calls fill a block, and the seconds that one took."""
+    calls = 1
+    while True:
+        seconds = block_seconds(run, calls)
+        if seconds * calls >= block_s:
+            return calls, seconds
+        calls = min(calls * 10, math.ceil(1.1 * block_s / max(seconds, 1e-9)))
+
+
+def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Plan) -> Timings:
+    """Time rounds A B C, B A C, ... in random order, until enough of them were undisturbed.
+
+    When patience ends first, the least disturbed of the others make up the number.
+    """
+    order, shuffle = list(runs), random.Random(plan.seed).shuffle
+    rounds: list[tuple[float, dict[str, float]]] = []
+    clean = 0
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while clean < plan.rounds and len(rounds) < plan.rounds * plan.patience:
+            shuffle(order)
+            seconds = {}
+            before = Snapshot.take()
+            for name in order:
+                runs[name]()  # its data and code come back into the caches
+                seconds[name] = block_seconds(runs[name], calls[name])
+            disturbed = disturbance(before, Snapshot.take())
+            rounds.append((disturbed, seconds))
+            clean += disturbed <= 1
+    finally:
+        if collecting:
+            gc.enable()
+    limit = max(1.0, sorted(disturbed for disturbed, _ in rounds)[plan.rounds - 1])
+    kept = [entry for entry in rounds if entry[0] <= limit][: plan.rounds]
+    return Timings(
+        {name: [seconds[name] for _, seconds in kept] for name in runs},
+        thrown_away=len(rounds) - len(kept),
+        disturbed_kept=sum(disturbed > 1 for disturbed, _ in kept),
+    )
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def measure_case(
+    problem: Problem,
+    candidates: Sequence[Candidate],
+    plan: Plan,
+    progress: Callable[[str], None] = lambda name: None,
+) -> CaseResult:
+    """Build, check and time the candidates on one problem.
+
+    A candidate that declines, raises or is wrong is listed with its reason and not timed.
+    ``progress`` is told the name of each candidate before it first runs.
+    """
+    outcome = CaseResult()
+    key = {"op": problem.case.op, "case": str(problem.case)}
+
+    def leave_out(name: str, status: str, reason: str, error: float | None = None) -> None:
+        outcome.not_timed.append(
+            {**key, "candidate": name, "status": status, "reason": reason, "error": error}
+        )
+
+    ready: dict[str, Candidate] = {}
+    runs: dict[str, Run] = {}
+    facts: dict[str, dict[str, float]] = {}
+    for candidate in candidates:
+        progress(candidate.name)
+        try:
+            reason = candidate.declines(problem)
+            if reason:
+                leave_out(candidate.name, "skipped", reason)
+                continue
+            start = time.perf_counter()
+            run = candidate.build(problem)
+            built = time.perf_counter()
+            output = run()
+            first = time.perf_counter()
+            error = problem.error_of(output)
+        except Exception as exception:
+            leave_out(candidate.name, "failed", _reason(exception))
+            continue
+        if not problem.passes(error):
+            leave_out(candidate.name, "wrong", f"its error is {error:.1e}", error)
+            continue
+        ready[candidate.name], runs[candidate.name] = candidate, run
+        facts[candidate.name] = {
+            "error": error,
+            "setup_ms": (built - start) * 1e3,
+            "first_call_ms": (first - built) * 1e3,
+        }
+    if not runs:
+        return outcome
+
+    blocks = {name: calibrate(run, plan.block_s) for name, run in runs.items()}
+    builtins = [name for name in runs if ready[name].builtin]
+    twin = min(builtins or runs, key=lambda name: blocks[name][1])
+    progress(CONTROL)
+    runs[CONTROL] = ready[twin].build(problem)
+    blocks[CONTROL] = calibrate(runs[CONTROL], plan.block_s)
+    calls = {name: count for name, (count, _) in blocks.items()}
+    timings = time_interleaved(runs, calls, plan)
+
+    samples = timings.samples
+    for name in [name for name in runs if name != CONTROL]:
+        # Once more after the race: a kernel must not have written where it should not.
+        error = problem.error_of(runs[name]())
+        if not problem.passes(error):
+            leave_out(name, "wrong", f"its error is {error:.1e} after many calls", error)
+            builtins = [other for other in builtins if other != name]
+            del ready[name]
+    low, high = ratio_interval(samples[twin], samples.pop(CONTROL))
+    resolution = max(high, 1 / low)
+    outcome.control = {
+        **key,
+        "candidate": twin,
+        "interval": [low, high],
+        "resolution": resolution,
+        "rounds": plan.rounds,
+        "thrown_away": timings.thrown_away,
+        "disturbed_kept": timings.disturbed_kept,
+    }
+    best = min(builtins, key=lambda name: summarize(samples[name]).median, default=None)
+    for name in ready:
+        outcome.results.append(
+            {
+                **key,
+                "candidate": name,
+                **_row(problem, samples[name], samples[best] if best else None, resolution),
+                **facts[name],
+                "best_builtin": best,
+                "builtin": ready[name].builtin,
+                "calls_per_block": calls[name],
+                "samples_ms": [seconds * 1e3 for seconds in samples[name]],
+            }
+        )
+    return outcome
+
+
+def _row(
+    problem: Problem, mine: Sequence[float], best: Sequence[float] | None, resolution: float
+) -> dict[str, Any]:
+    summary = summarize(mine)
+    row: dict[str, Any] = {
+        "median_ms": summary.median * 1e3,
+        "min_ms": summary.minimum * 1e3,
+        "iqr_ms": summary.iqr * 1e3,
+        "gflops": problem.case.flops / summary.median / 1e9,
+        "ratio_to_best_builtin": None,
+        "ratio_interval": None,
+        "verdict": None,
+    }
+    if best is not None:
+        low, high = (1.0, 1.0) if best is mine else ratio_interval(best, mine)
+        row["ratio_to_best_builtin"] = summarize(best).median / summary.median
+        row["ratio_interval"] = [low, high]
+        row["verdict"] = verdict(low, high, resolution)
+    return row
+
+
+def verdict(low: float, high: float, resolution: float) -> str:
+    """``faster`` or ``slower`` where the whole interval of a ratio lies beyond the resolution."""
+    if low > resolution:
+        return "faster"
+    return "slower" if high < 1 / resolution else "same"
+
+
+def gemm_gflops(dtype: torch.dtype, size: int = 1024, repeats: int = 7) -> float:
+    """GFLOP/s of the quickest of several large matrix products: what this process can reach."""
+    a, b = torch.rand(2, size, size, dtype=dtype)
+    seconds = [block_seconds(lambda: a @ b, 1) for _ in range(repeats)]
+    return 2 * size**3 / min(seconds) / 1e9
+
+
+def describe_torch(dtype: torch.dtype) -> dict[str, Any]:
+    """Instruction set, threads, versions and speed of PyTorch in this process."""
+    onednn = [line for line in torch.__config__.show().splitlines() if "MKL-DNN v" in line]
+    return {
+        "torch": torch.__version__,
+        "onednn": onednn[0].split(" v")[1].split()[0] if onednn else None,
+        "torch_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "gemm_gflops": gemm_gflops(dtype),
+    }

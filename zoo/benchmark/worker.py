@@ -1,0 +1,97 @@
+"""The measuring process: ``python -m zoo.benchmark.worker``.
+
+It reads one job from stdin as JSON (the fields of :class:`Job`) and writes events to stdout,
+one JSON object a line: ``environment`` first, then for each case ``begin`` before a candidate first
+runs and ``case`` with the results, ``end``. Each number of threads has a process of its own, whose
+thread pools no other one disturbs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from zoo.benchmark.machine import describe_process, usable_cpus
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is to measure: cases as ``--shape`` takes them, and how.
+
+    ``crashed`` names, by case, candidates that ended an earlier worker and are left out.
+    """
+
+    op: str
+    cases: list[str]
+    threads: int
+    dtype: str
+    activation: str
+    rivals: list[str]
+    candidates: list[str]
+    rounds: int
+    block_ms: float
+    crashed: dict[str, list[str]] = field(default_factory=dict)
+
+
+def _measure(job: Job, events: Any) -> None:
+    # Before torch is imported: some of the thread pools in it count processors, not settings.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, usable_cpus()[: job.threads])
+    import torch
+
+    from zoo.benchmark.candidates import choose
+    from zoo.benchmark.problem import Problem
+    from zoo.benchmark.shapes import parse_case
+    from zoo.benchmark.timing import Plan, describe_torch, measure_case
+
+    def send(event: str, **facts: Any) -> None:
+        print(json.dumps({"event": event, **facts}), file=events, flush=True)
+
+    torch.set_num_threads(job.threads)
+    candidates = choose(job.rivals, job.candidates)
+    dtype = getattr(torch, job.dtype)
+    plan = Plan(rounds=job.rounds, block_s=job.block_ms / 1e3)
+    send("environment", **describe_process(), **describe_torch(dtype), **_describe_zoo())
+    for text in job.cases:
+        entrants = [c for c in candidates if c.name not in job.crashed.get(text, ())]
+        with torch.inference_mode():
+            problem = Problem.make(parse_case(job.op, text), dtype, job.activation)
+            outcome = measure_case(
+                problem, entrants, plan, lambda name: send("begin", candidate=name)
+            )
+        send("case", **asdict(outcome))
+    send("end")
+
+
+def _describe_zoo() -> dict[str, Any]:
+    try:
+        from zoo import ops
+    except ImportError:
+        return {"zoo_capability": None}
+    return {"zoo_capability": ops.cpu_capability()}
+
+
+def main() -> int:
+    """Measure the job on stdin."""
+    # Ctrl-C reaches the whole process group; the runner ends this process by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Libraries that print must not do so between the events.
+    events = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    from zoo.errors import ZooError
+
+    try:
+        _measure(Job(**json.load(sys.stdin)), events)
+    except ZooError as error:
+        message = {"event": "error", "message": str(error), "exit_code": error.exit_code}
+        print(json.dumps(message), file=events, flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""``zoo bench``: time the native kernels beside their rivals."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.benchmark.names import ACTIVATIONS, OURS, RIVALS
+from zoo.benchmark.shapes import CONV_OPS, OPS, SET_NAMES, Case, cases_of_set, parse_case
+from zoo.cli.output import (
+    Column,
+    check_output_file,
+    format_csv,
+    format_json,
+    note,
+    print_rows,
+    write_file,
+)
+from zoo.errors import UsageError, ZooError
+
+
+def _numbers(
+    ctx: click.Context, option: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Read positive whole numbers, separated by commas."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise click.BadParameter(f"{value!r} is not a list of positive whole numbers")
+    return numbers
+
+
+def _rivals(ctx: click.Context, option: click.Parameter, value: str) -> list[str]:
+    """Read names from the table of rivals, separated by commas."""
+    if value in ("all", "none"):
+        return list(RIVALS) if value == "all" else []
+    names = value.split(",")
+    unknown = [name for name in names if name not in RIVALS]
+    if unknown:
+        known = ", ".join([*RIVALS, "all", "none"])
+        raise click.BadParameter(f"unknown rival {unknown[0]!r}; there are {known}")
+    return [name for name in RIVALS if name in names]
+
+
+def _candidates_help() -> str:
+    lines = [f"  {name:<12}{text}" for name, text in {**OURS, **RIVALS}.items()]
+    return "\b\nCandidates:\n" + "\n".join(lines)
+
+
+@click.command(epilog=_candidates_help())
+@click.option("--op", type=click.Choice(OPS), required=True, help="The op to time.")
+@click.option(
+    "--set",
+    "set_name",
+    type=click.Choice((*SET_NAMES, "all")),
+    help="Layers of known networks.  [default: resnet, unless there are shapes]",
+)
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="N,C,H,W,O,K,S,P[,G]",
+    help="A case of your own: batch, channels, height, width, output channels, kernel, stride, "
+    "padding, groups; pools: N,C,H,W,K,S,P; conv2d_pool: +max2, +avg2 or +max3s2 after it. "
+    "Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--threads",
+    metavar="N[,N...]",
+    callback=_numbers,
+    help="Numbers of threads.  [default: all processors]",
+)
+@click.option(
+    "--batch",
+    metavar="N[,N...]",
+    callback=_numbers,
+    help="Batch sizes of the named set.  [default: 1]",
+)
+@click.option(
+    "--dtype", type=click.Choice(("float32", "float64")), default="float32", show_default=True
+)
+@click.option(
+    "--activation", type=click.Choice(ACTIVATIONS),
+    help="Activation after a convolution.  [default: relu]",
+)  # fmt: skip
+@click.option(
+    "--rivals", metavar="NAME[,NAME...]", callback=_rivals, default="all", show_default=True,
+    help="Which of PyTorch's ways to time, or none.",
+)  # fmt: skip
+@click.option(
+    "--candidate", "candidates", multiple=True, metavar="MODULE:NAME",
+    help="Another contestant: a zoo.benchmark.candidates.Candidate to import. Repeatable.",
+)  # fmt: skip
+@click.option("--rounds", type=click.IntRange(5), default=20, show_default=True)
+@click.option(
+    "--min-time", type=click.FloatRange(0.1), default=5.0, show_default=True, metavar="MS",
+    help="Least milliseconds that a candidate runs in a round.",
+)  # fmt: skip
+@click.option(
+    "--format", "format_", type=click.Choice(("table", "json", "csv")), default="table",
+    show_default=True, help="What to print.",
+)  # fmt: skip
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write all results to this file: CSV if it ends so, otherwise JSON.",
+)  # fmt: skip
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path),
+    help="Also draw the ratios into this file, .png or .svg (needs the extra [plot]).",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace the files if they exist.")
+def command(
+    op: str,
+    set_name: str | None,
+    shapes: tuple[str, ...],
+    threads: tuple[int, ...] | None,
+    batch: tuple[int, ...] | None,
+    dtype: str,
+    activation: str | None,
+    rivals: list[str],
+    candidates: tuple[str, ...],
+    rounds: int,
+    min_time: float,
+    format_: str,
+    output: Path | None,
+    plot: Path | None,
+    force: bool,
+) -> None:
+    """Time the native kernels beside their rivals, on random data.
+
+    Every candidate must first reproduce a float64 reference. Candidates are timed in turn, in
+    blocks; one builtin races against itself, which states the resolution; rounds in which the
+    machine was busy are repeated. Each number of threads has a process of its own.
+    """
+    from zoo.benchmark import report
+    from zoo.benchmark.machine import describe_machine, usable_cpus
+    from zoo.benchmark.plot import check_plot, draw
+    from zoo.benchmark.runner import run
+    from zoo.benchmark.worker import Job
+
+    cases = _cases(op, set_name, shapes, batch)
+    if op in CONV_OPS:
+        activation = activation or "relu"
+    elif activation:
+        raise UsageError(f"--activation belongs to convolutions, not to {op}")
+    available = len(usable_cpus())
+    threads = threads or (available,)
+    if max(threads) > available:
+        raise UsageError(f"--threads {max(threads)}: this process may use {available} processors")
+    check_output_file(output, force)
+    check_output_file(plot, force)
+    if plot:
+        check_plot(plot)
+
+    header: dict[str, Any] = {
+        "op": op,
+        "dtype": dtype,
+        "activation": activation,
+        "rounds": rounds,
+        "min_time_ms": min_time,
+        "command": shlex.join(["zoo", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **describe_machine(),
+        "processes": [],
+    }
+    document: dict[str, Any] = {"header": header, "results": [], "not_timed": [], "controls": []}
+    for number in threads:
+        job = Job(
+            op=op,
+            cases=[str(case) for case in cases],
+            threads=number,
+            dtype=dtype,
+            activation=activation or "none",
+            rivals=rivals,
+            candidates=list(candidates),
+            rounds=rounds,
+            block_ms=min_time,
+        )
+        measured = run(job, note)
+        header["processes"] += measured.processes
+        document["results"] += measured.results
+        document["not_timed"] += measured.not_timed
+        document["controls"] += measured.controls
+
+    if output:
+        text = (
+            format_csv(report.csv_rows(document["results"]))
+            if output.suffix.lower() == ".csv"
+            else format_json(document)
+        )
+        write_file(output, text + "\n")
+    if plot and document["results"]:
+        write_file(plot, draw(document, plot.suffix))
+    _print(document, format_)
+    failed = report.failures(document["not_timed"])
+    if failed:
+        first = failed[0]
+        raise ZooError(
+            f"{first['candidate']} {first['status']} on {first['case']}: {first['reason']}"
+        )
+    if not document["results"]:
+        raise ZooError("nothing could be timed")
+
+
+def _cases(
+    op: str, set_name: str | None, shapes: tuple[str, ...], batch: tuple[int, ...] | None
+) -> list[Case]:
+    if shapes and (set_name or batch):
+        raise UsageError("--shape states all by itself: leave out --set and --batch")
+    if shapes:
+        return list(dict.fromkeys(parse_case(op, text) for text in shapes))
+    return cases_of_set(op, set_name or "resnet", batch or (1,))
+
+
+def _print(document: dict[str, Any], format_: str) -> None:
+    from zoo.benchmark import report
+
+    results = document["results"]
+    if format_ == "json":
+        click.echo(format_json(document))
+        return
+    if format_ == "csv":
+        print_rows(report.csv_rows(results), "csv", [])
+        return
+    milliseconds = [
+        Column(name, show=lambda value: f"{value:.3g}", right=True)
+        for name in report.candidate_names(results)
+    ]
+    columns: list[Column | str] = [
+        Column("case", "case (N,C,H,W,...)"),
+        Column("threads", right=True),
+        *milliseconds,
+        Column("gflops", "GFLOP/s", show=lambda value: f"{value:.0f}", right=True),
+        Column("ratio", show=lambda value: f"{value:.2f}", right=True),
+        Column("interval", "95 %", show=lambda ends: f"{ends[0]:.2f}..{ends[1]:.2f}"),
+        "verdict",
+    ]
+    for line in report.header_lines(document["header"]):
+        click.echo(line)
+    click.echo()
+    print_rows(report.case_rows(results), "table", columns)
+    click.echo()
+    for line in report.summary_lines(document):
+        click.echo(line)
