@@ -1,8 +1,10 @@
 """Indexes of large catalogs: built once, kept in the user's cache folder, read quickly.
 
-An index is a text file of two lines: a JSON header that says what it was built from, and a
-JSON array of architectures without the fields that have their default value. The header
-holds a checksum of the second line, so that a damaged file is noticed before it is used.
+An index is a text file. Its first line is a JSON header that says what the index was built
+from and holds a checksum of the rest, so that a stale or damaged file is noticed before it is
+used. The second line is a JSON array of ``[name, [tag, ...]]``, and then follows one line for
+each architecture: a JSON object of the fields that differ from their defaults. So names are
+listed, and one model is created, without reading the fields of a thousand others.
 """
 
 from __future__ import annotations
@@ -15,51 +17,37 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from zoo.config import cache_dir, say
+from zoo.distributions import versions
 from zoo.names import natural_key
 from zoo.specs import PLUGIN_API, Architecture, Catalog, Weights
 from zoo.validation import Mistake
-
-Row = dict[str, Any]
-"""An architecture as it stands in the index; :func:`decode` makes the spec of it."""
 
 KEPT = 8
 """Indexes of one catalog that stay in the cache: environments may differ in versions."""
 
 
-def encode(architecture: Architecture) -> Row:
-    """Return an architecture as a JSON object without the fields that have their default."""
-    row = _changed(architecture)
-    if architecture.weights:
-        row["weights"] = {tag: _changed(weights) for tag, weights in architecture.weights.items()}
-    return row
+class Row:
+    """An architecture in an index: its name, the tags of its weights, and its fields unread."""
 
+    __slots__ = ("line", "name", "tags")
 
-def decode(row: Row) -> Architecture:
-    """Return the architecture that a row of an index describes; arrays become tuples."""
-    values = {key: _tuples(value) for key, value in row.items() if key != "weights"}
-    if "weights" in row:
-        values["weights"] = {
-            tag: Weights(**{key: _tuples(value) for key, value in weights.items()})
-            for tag, weights in row["weights"].items()
-        }
-    return Architecture(**values)
+    def __init__(self, name: str, tags: list[str], line: bytes) -> None:
+        self.name = name
+        self.tags = tuple(tags)
+        self.line = line
 
-
-def _changed(spec: Architecture | Weights) -> Row:
-    row = {}
-    for field in fields(spec):
-        value = getattr(spec, field.name)
-        default = field.default
-        if field.default_factory is not MISSING:
-            default = field.default_factory()
-        if value != default:
-            row[field.name] = value
-    return row
+    def decode(self) -> Architecture:
+        """Build the spec. Arrays become tuples."""
+        values = json.loads(self.line)
+        if "weights" in values:
+            values["weights"] = {
+                tag: Weights(**{key: _tuples(value) for key, value in weights.items()})
+                for tag, weights in values["weights"].items()
+            }
+        return Architecture(**{k: v if k == "weights" else _tuples(v) for k, v in values.items()})
 
 
 def _tuples(value: Any) -> Any:
@@ -68,6 +56,24 @@ def _tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return value
+
+
+def encode(architecture: Architecture) -> bytes:
+    """Return an architecture as a line of JSON, without the fields that have their default."""
+    values = _changed(architecture)
+    if architecture.weights:
+        values["weights"] = {t: _changed(weights) for t, weights in architecture.weights.items()}
+    return json.dumps(values, separators=(",", ":"), allow_nan=False, default=dict).encode()
+
+
+def _changed(spec: Architecture | Weights) -> dict[str, Any]:
+    values = {}
+    for field in fields(spec):
+        value = getattr(spec, field.name)
+        default = {} if field.default_factory is not MISSING else field.default
+        if value != default:
+            values[field.name] = value
+    return values
 
 
 def load(catalog: Catalog, plugin: str, distribution: str | None, version: str | None) -> list[Row]:
@@ -79,7 +85,7 @@ def load(catalog: Catalog, plugin: str, distribution: str | None, version: str |
     """
     key = _key(catalog, plugin, distribution, version)
     digest = zlib.crc32(json.dumps(key).encode())
-    path = cache_dir() / "catalogs" / f"{plugin}.{catalog.name}.{digest:08x}.json"
+    path = os.path.join(cache_dir(), "catalogs", f"{plugin}.{catalog.name}.{digest:08x}.index")
     rows = _read(path, key)
     if rows is None:
         with _lock(path):
@@ -87,7 +93,7 @@ def load(catalog: Catalog, plugin: str, distribution: str | None, version: str |
             if rows is None:
                 body = _build(catalog, plugin)
                 _write(path, key, body)
-                rows = json.loads(body)
+                rows = _rows(body)
     return rows
 
 
@@ -105,11 +111,6 @@ def _key(
         with contextlib.suppress(OSError):
             status = os.stat(found.origin)
             stamp = [status.st_mtime_ns, status.st_size]
-    versions: dict[str, str | None] = {}
-    for name in catalog.depends:
-        versions[name] = None
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
     spec_fields = [[field.name for field in fields(cls)] for cls in (Architecture, Weights)]
     return {
         "format": 1,
@@ -118,21 +119,29 @@ def _key(
         "plugin": plugin,
         "distribution": [distribution, version],
         "builder": [catalog.builder, stamp],
-        "depends": versions,
+        "depends": versions(catalog.depends),
     }
 
 
-def _read(path: Path, key: dict[str, Any]) -> list[Row] | None:
+def _rows(body: bytes) -> list[Row]:
+    names, *lines = body.splitlines()
+    return [
+        Row(name, tags, line)
+        for (name, tags), line in zip(json.loads(names), lines, strict=True)
+    ]
+
+
+def _read(path: str, key: dict[str, Any]) -> list[Row] | None:
     """Return the rows of an index, ``None`` if it is absent, stale, damaged or unreadable."""
     try:
-        header, _, body = path.read_bytes().partition(b"\n")
+        with open(path, "rb") as file:
+            header, _, body = file.read().partition(b"\n")
         head = json.loads(header)
         if head["key"] != key or head["crc32"] != zlib.crc32(body):
             return None
-        rows: list[Row] = json.loads(body)
+        return _rows(body)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return rows
 
 
 def _build(catalog: Catalog, plugin: str) -> bytes:
@@ -143,31 +152,30 @@ def _build(catalog: Catalog, plugin: str) -> bytes:
     say(f"indexing {plugin} ...")
     started = time.perf_counter()
     architectures = load_target(catalog.builder)()
-    if not hasattr(architectures, "__iter__"):
+    if isinstance(architectures, str) or not hasattr(architectures, "__iter__"):
         raise Mistake(f"{catalog.builder} must return a list of zoo.Architecture")
     architectures = list(architectures)
     if any(isinstance(architecture, Catalog) for architecture in architectures):
         raise Mistake(f"{catalog.builder} must return architectures, not catalogs")
     check_specs("architectures", architectures)
     architectures.sort(key=lambda architecture: natural_key(architecture.name))
-    body = json.dumps(
-        [encode(architecture) for architecture in architectures],
-        separators=(",", ":"),
-        allow_nan=False,
-    ).encode()
+    names = [[architecture.name, list(architecture.weights)] for architecture in architectures]
+    lines = [json.dumps(names, separators=(",", ":")).encode(), *map(encode, architectures)]
     seconds = time.perf_counter() - started
     say(f"indexed {len(architectures):,} models of {plugin} in {seconds:.1f} s")
-    return body
+    return b"\n".join(lines)
 
 
-def _write(path: Path, key: dict[str, Any], body: bytes) -> None:
+def _write(path: str, key: dict[str, Any], body: bytes) -> None:
     """Write an index under a temporary name, then rename it; say so where that fails."""
+    import glob
     import tempfile
 
+    folder, name = os.path.split(path)
     header = json.dumps({"key": key, "crc32": zlib.crc32(body)}).encode()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
             try:
                 file.write(header + b"\n" + body)
                 file.close()
@@ -177,27 +185,25 @@ def _write(path: Path, key: dict[str, Any], body: bytes) -> None:
                 raise
     except OSError as error:
         say(
-            f"cannot keep the index in {path.parent} ({error.strerror or error}), so it is built "
-            "anew each time: set ZOO_CACHE_DIR to a folder that can be written"
+            f"cannot keep the index in {folder} ({error.strerror or error}), so it is built anew "
+            "each time: set ZOO_CACHE_DIR to a folder that can be written"
         )
         return
-    plugin, catalog, *_ = path.name.rsplit(".", 3)
     with contextlib.suppress(OSError):
-        kept = sorted(
-            path.parent.glob(f"{plugin}.{catalog}.*.json"), key=lambda p: -p.stat().st_mtime
-        )
-        for old in kept[KEPT:]:
-            old.unlink()
+        pattern = os.path.join(glob.escape(folder), f"{name.rsplit('.', 2)[0]}.*.index")
+        for old in sorted(glob.glob(pattern), key=os.path.getmtime, reverse=True)[KEPT:]:
+            os.unlink(old)
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _lock(path: str) -> Iterator[None]:
     """Let one process at a time build an index, where the folder and the system allow it."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, ImportError):
             import fcntl
 
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path.with_suffix(".lock"), "a"))
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            lock = os.path.join(os.path.dirname(path), "lock")
+            file = stack.enter_context(open(lock, "a"))
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

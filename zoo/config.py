@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from zoo.errors import UsageError
 
@@ -24,22 +23,23 @@ def env_flag(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() not in ("", "0", "no", "false", "off")
 
 
-def _xdg(variable: str, default: str) -> Path:
+def _xdg(variable: str, default: str) -> str:
     """Return an XDG base folder; the standard says to ignore relative values."""
     value = os.environ.get(variable, "")
-    return Path(value) if os.path.isabs(value) else Path(os.path.expanduser(default))
+    return value if os.path.isabs(value) else os.path.expanduser(default)
 
 
-def cache_dir() -> Path:
+# Plain strings, because pathlib takes as long to import as a small command runs.
+def cache_dir() -> str:
     """Return the folder for what can be made or downloaded again. It may not exist yet."""
     if value := os.environ.get("ZOO_CACHE_DIR"):
-        return Path(os.path.expanduser(value))
-    return _xdg("XDG_CACHE_HOME", "~/.cache") / "zoo"
+        return os.path.abspath(os.path.expanduser(value))
+    return os.path.join(_xdg("XDG_CACHE_HOME", "~/.cache"), "zoo")
 
 
-def config_file() -> Path:
+def config_file() -> str:
     """Return the path of the user's ``config.toml``. It may not exist."""
-    return _xdg("XDG_CONFIG_HOME", "~/.config") / "zoo" / "config.toml"
+    return os.path.join(_xdg("XDG_CONFIG_HOME", "~/.config"), "zoo", "config.toml")
 
 
 def prefer() -> tuple[str, ...]:
@@ -52,7 +52,8 @@ def prefer() -> tuple[str, ...]:
         return names
     path = config_file()
     try:
-        text = path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return DEFAULT_PREFER
     except (OSError, UnicodeDecodeError) as error:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +24,7 @@ import pluggy
 
 from zoo import hookspecs
 from zoo.config import env_flag, env_names, say
+from zoo.distributions import entry_points, normalized
 from zoo.errors import PluginError
 from zoo.names import PLUGIN_NAME, closest, natural_key, one_line
 from zoo.specs import (
@@ -151,24 +151,28 @@ class _Candidate:
 
 
 def _installed() -> Iterable[_Candidate]:
-    seen = set()
-    for point in metadata.entry_points(group=GROUP):
-        distribution = name = version = None
-        with contextlib.suppress(Exception):  # damaged metadata must not hide the plugin
-            distribution = point.dist
-            name, version = distribution.name, distribution.version  # type: ignore[union-attr]
-        if (name, point.name, point.value) in seen:
-            continue
-        seen.add((name, point.name, point.value))
-        plugin = Plugin(point.name, name or "unknown distribution", version or "", point.value)
-        core = name is not None and re.sub(r"[-_.]+", "-", name).lower() == CORE_DISTRIBUTION
-        yield _Candidate(plugin, partial(_load_entry_point, point), core=core)
+    for point in dict.fromkeys(entry_points(GROUP)):
+        plugin = Plugin(
+            point.name,
+            point.distribution or "unknown distribution",
+            point.version or "of unknown version",
+            point.value,
+        )
+        core = normalized(point.distribution or "") == CORE_DISTRIBUTION
+        yield _Candidate(plugin, partial(_load_entry_point, point.value), core=core)
 
 
-def _load_entry_point(point: metadata.EntryPoint) -> object:
-    if point.pattern.match(point.value) is None:
-        raise Mistake(f'the entry point {point.value!r} is not "package.module"')
-    return point.load()
+_ENTRY_POINT = re.compile(r"([\w.]+)\s*(?::\s*([\w.]+))?\s*(?:\[.*\])?")
+
+
+def _load_entry_point(value: str) -> object:
+    match = _ENTRY_POINT.fullmatch(value)
+    if match is None:
+        raise Mistake(f"its entry point {value!r} is not of the form package.module")
+    loaded: object = importlib.import_module(match[1])
+    for attribute in filter(None, (match[2] or "").split(".")):
+        loaded = getattr(loaded, attribute)
+    return loaded
 
 
 def _files() -> Iterable[_Candidate]:
@@ -382,7 +386,7 @@ def _as_list(kind: str, returned: Any) -> list[Any]:
     return list(returned)
 
 
-def check_specs(kind: str, specs: Iterable[Any]) -> None:
+def check_specs(kind: str, specs: list[Any]) -> None:
     """Check the types, the fields and the distinctness of one plugin's specs of one kind.
 
     Raises:
@@ -390,7 +394,7 @@ def check_specs(kind: str, specs: Iterable[Any]) -> None:
     """
     seen: set[tuple[str, bool]] = set()
     for spec in specs:
-        if not isinstance(spec, HOOKS[kind]):
+        if not isinstance(spec, Spec) or not isinstance(spec, HOOKS[kind]):
             wanted = " or ".join(f"zoo.{cls.__name__}" for cls in HOOKS[kind])
             raise Mistake(f"zoo_{kind} must return {wanted}, not {one_line(repr(spec), 80)}")
         check_spec(spec)

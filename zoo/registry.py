@@ -52,8 +52,8 @@ class Entry:
     def spec(self) -> Any:
         """The spec, of the type that belongs to the entry's kind; built on first use."""
         source = self._source
-        if isinstance(source, dict):
-            source = catalog.decode(source)
+        if isinstance(source, catalog.Row):
+            source = source.decode()
             object.__setattr__(self, "_source", source)
         return source
 
@@ -61,8 +61,8 @@ class Entry:
     def tags(self) -> tuple[str, ...]:
         """The tags of an architecture's weights, the default first; read without its spec."""
         source = self._source
-        if isinstance(source, dict):
-            return tuple(source.get("weights", ()))
+        if isinstance(source, catalog.Row):
+            return source.tags
         return tuple(source.weights) if isinstance(source, Architecture) else ()
 
 
@@ -105,7 +105,7 @@ class Registry:
         specs = [s for s in plugin.specs.get(kind, ()) if not isinstance(s, Catalog)]
         offered = [Entry(plugin.name, spec.name, spec) for spec in specs]
         if kind == "architectures" and self._rows is not None:
-            offered += [Entry(plugin.name, r["name"], r) for r in self._rows.get(plugin.name, ())]
+            offered += [Entry(plugin.name, r.name, r) for r in self._rows.get(plugin.name, ())]
         if specs:  # the rows of a single catalog are in order already
             offered.sort(key=lambda entry: natural_key(entry.bare))
         return offered
@@ -138,12 +138,12 @@ class Registry:
             for spec in catalogs:
                 rows += catalog.load(spec, plugin.name, plugin.distribution, plugin.version)
         if len(catalogs) > 1:
-            rows.sort(key=lambda row: natural_key(row["name"]))
+            rows.sort(key=lambda row: natural_key(row.name))
         names = {s.name for s in plugin.specs["architectures"] if not isinstance(s, Catalog)}
         for row in rows:
-            if row["name"] in names:
-                raise Mistake(f"Architecture {row['name']!r} is there twice")
-            names.add(row["name"])
+            if row.name in names:
+                raise Mistake(f"Architecture {row.name!r} is there twice")
+            names.add(row.name)
         return rows
 
     def resolve(self, kind: str, name: str) -> Entry:

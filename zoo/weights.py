@@ -114,7 +114,7 @@ def _in_package(where: str) -> Path:
 def _download(url: str, sha256: str | None) -> Path:
     base = os.path.basename(urlsplit(url).path) or "weights"
     key = (sha256 or hashlib.sha256(url.encode()).hexdigest())[:16].lower()
-    path = cache_dir() / "weights" / f"{key}-{base}"
+    path = Path(cache_dir(), "weights", f"{key}-{base}")
     if path.is_file():
         return path
     try:
