@@ -1,0 +1,120 @@
+// The Python module zoo._C. Importing it registers the ops (schema.cpp); what it offers itself is
+// introspection only: no tensor passes through here. This is the only pybind11 file.
+#include <ATen/ops/empty.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <torch/version.h>
+
+#include <array>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/conv2d_list.h"
+#include "kernels/dispatch.h"
+#include "ops/arguments.h"
+
+namespace py = pybind11;
+
+namespace zoo {
+namespace {
+
+constexpr std::array kIsas{Isa::scalar, Isa::avx2, Isa::avx512};
+
+std::string cpu_capability() {
+  if (const char* error = isa_error()) throw py::value_error(error);
+  return isa_name(active_isa());
+}
+
+void set_cpu_capability(const std::string& name) {
+  if (const char* error = set_isa(name.c_str())) throw py::value_error(error);
+}
+
+// The levels that were built and that this machine has.
+std::vector<std::string> cpu_capabilities() {
+  std::vector<std::string> names;
+  for (const Isa isa : kIsas) {
+    if (table_of(isa) != nullptr) names.emplace_back(isa_name(isa));
+  }
+  return names;
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["compiler"] = __VERSION__;
+  info["flags"] = ZOO_BUILD_FLAGS;
+  info["cxx_standard"] = __cplusplus / 100 % 100;
+  info["isas"] = ZOO_BUILD_ISAS;
+  info["torch"] = TORCH_VERSION;
+  return info;
+}
+
+template <typename T>
+void append(py::list& rows, const char* isa, const char* dtype, const Kernels<T>& kernels) {
+  const auto add = [&](const char* op, const std::string& name) {
+    py::dict row;
+    row["op"] = op;
+    row["kernel"] = name;
+    row["isa"] = isa;
+    row["dtype"] = dtype;
+    rows.append(row);
+  };
+  if (kernels.depthwise.run) add("conv2d", kernels.depthwise.name);
+  if (kernels.gemm.run) add("conv2d", kernels.gemm.name);
+  if (kernels.pool.max_pool2d) add("max_pool2d", std::string("max_pool2d_") + isa);
+  if (kernels.pool.avg_pool2d) add("avg_pool2d", std::string("avg_pool2d_") + isa);
+}
+
+// One row per kernel that was built and that this machine can run.
+py::list kernels() {
+  py::list rows;
+  for (const Isa isa : kIsas) {
+    const KernelTable* table = table_of(isa);
+    if (table == nullptr) continue;
+    append(rows, table->isa, "float32", table->f32);
+    append(rows, table->isa, "float64", table->f64);
+  }
+  return rows;
+}
+
+using Shape = std::array<int64_t, 4>;
+using Reasons = std::vector<std::pair<std::string, std::optional<std::string>>>;
+
+// For each implementation of conv2d, in order of preference: its name and why it declines the case
+// (None: it accepts; the first that does is the one that runs).
+Reasons explain_conv2d(const Shape& input, const Shape& weight, const std::array<int64_t, 2>& stride,
+                       const std::array<int64_t, 2>& padding,
+                       const std::array<int64_t, 2>& dilation, int64_t groups,
+                       const std::string& dtype) {
+  // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
+  const at::Tensor shape = at::empty(input, at::TensorOptions(at::kMeta));
+  const Conv2dParams params =
+      ops::conv2d_params("conv2d", shape, weight, std::nullopt,
+                         {stride, padding, dilation, groups, /*activation=*/"none"});
+  const DType type = dtype == "float32"   ? DType::float32
+                     : dtype == "float64" ? DType::float64
+                                          : DType::other;
+  Reasons reasons;
+  for (int32_t i = 0; i < kConv2dListSize; ++i) {
+    const char* reason = kConv2dList[i].declines(params, type);
+    reasons.emplace_back(kConv2dList[i].name,
+                         reason ? std::optional<std::string>(reason) : std::nullopt);
+  }
+  return reasons;
+}
+
+}  // namespace
+}  // namespace zoo
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.doc() = "zoo's compiled ops and what is known about them.";
+  m.def("build_info", &zoo::build_info);
+  m.def("cpu_capability", &zoo::cpu_capability);
+  m.def("cpu_capabilities", &zoo::cpu_capabilities);
+  m.def("set_cpu_capability", &zoo::set_cpu_capability, py::arg("name"));
+  m.def("kernels", &zoo::kernels);
+  m.def("explain_conv2d", &zoo::explain_conv2d, py::arg("input"), py::arg("weight"),
+        py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
+        py::arg("dtype"));
+}

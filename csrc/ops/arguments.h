@@ -1,0 +1,54 @@
+// From an operator's arguments to a kernel's parameters: every check of shapes and options, in
+// one place for all devices. Messages are one line; errors are RuntimeError, as PyTorch's.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string_view>
+
+#include "kernels/conv2d_list.h"
+#include "kernels/params.h"
+
+namespace zoo::ops {
+
+struct Conv2dArgs {
+  at::IntArrayRef stride, padding, dilation;
+  int64_t groups;
+  std::string_view activation;
+};
+
+struct PoolArgs {
+  std::string_view pool;
+  at::IntArrayRef kernel, stride, padding;
+};
+
+Activation parse_activation(std::string_view name);
+Pool parse_pool(std::string_view name);
+
+DType dtype_of(const at::Tensor& tensor);
+Strides strides_of(const at::Tensor& tensor);
+
+// The memory format of an output: channels_last if the input or (where there is one) the plain
+// weight is laid out so, otherwise contiguous.
+at::MemoryFormat output_format(const at::Tensor& input);
+at::MemoryFormat output_format(const at::Tensor& input, const at::Tensor& weight);
+
+// Checks everything about a convolution but the weight itself (see check_weight). Leaves the
+// output's strides to be filled in once there is an output.
+Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArrayRef weight_size,
+                           const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
+                           const std::optional<at::Tensor>& residual = std::nullopt);
+void add_pool(Conv2dParams& params, const char* op, const PoolArgs& args);
+
+// weight is the plain weight or the packed one: only its dtype and device are looked at.
+void check_weight(const char* op, const at::Tensor& input, const at::Tensor& weight);
+void check_packed_size(const char* op, const at::Tensor& packed, at::IntArrayRef weight_size,
+                       int64_t groups);
+void check_weight_size(const char* op, at::IntArrayRef weight_size, int64_t groups);
+
+Pool2dParams pool2d_params(const char* op, const at::Tensor& input, at::IntArrayRef kernel,
+                           at::IntArrayRef stride, at::IntArrayRef padding,
+                           at::IntArrayRef dilation, bool ceil_mode);
+
+}  // namespace zoo::ops

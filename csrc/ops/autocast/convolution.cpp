@@ -1,0 +1,80 @@
+#include <ATen/autocast_mode.h>
+#include <torch/library.h>
+
+#include "ops/handles.h"
+
+// Under autocast the convolutions take the dtype that the user asked for, as PyTorch's own do;
+// the pools run in whatever dtype they are given.
+namespace zoo::ops::autocast {
+namespace {
+
+using at::Tensor;
+using c10::DeviceType;
+using c10::SymInt;
+using c10::SymIntArrayRef;
+
+// Calls op with its tensors cast, below autocast.
+template <DeviceType device, typename Signature, typename... Args>
+Tensor call(const c10::TypedOperatorHandle<Signature>& op, Args&&... args) {
+  c10::impl::ExcludeDispatchKeyGuard below(
+      at::autocast::get_autocast_dispatch_key_from_device_type(device));
+  const auto dtype = at::autocast::get_autocast_dtype(device);
+  return op.call(at::autocast::cached_cast(dtype, std::forward<Args>(args), device)...);
+}
+
+template <DeviceType device>
+Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+              SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
+              SymInt groups, std::string_view activation, const OptionalTensor& residual) {
+  static const auto op = handle<Conv2d>("zoo::conv2d");
+  return call<device>(op, input, weight, bias, stride, padding, dilation, groups, activation,
+                      residual);
+}
+
+template <DeviceType device>
+Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                   SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
+                   SymInt groups, std::string_view activation, std::string_view pool,
+                   SymIntArrayRef pool_kernel, SymIntArrayRef pool_stride,
+                   SymIntArrayRef pool_padding) {
+  static const auto op = handle<Conv2dPool>("zoo::conv2d_pool");
+  return call<device>(op, input, weight, bias, stride, padding, dilation, groups, activation, pool,
+                      pool_kernel, pool_stride, pool_padding);
+}
+
+template <DeviceType device>
+Tensor conv2d_packed(const Tensor& input, const Tensor& packed_weight, SymIntArrayRef weight_size,
+                     const OptionalTensor& bias, SymIntArrayRef stride, SymIntArrayRef padding,
+                     SymIntArrayRef dilation, SymInt groups, std::string_view activation,
+                     const OptionalTensor& residual) {
+  static const auto op = handle<Conv2dPacked>("zoo::conv2d_packed");
+  return call<device>(op, input, packed_weight, weight_size, bias, stride, padding, dilation,
+                      groups, activation, residual);
+}
+
+template <DeviceType device>
+Tensor conv2d_pool_packed(const Tensor& input, const Tensor& packed_weight,
+                          SymIntArrayRef weight_size, const OptionalTensor& bias,
+                          SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
+                          SymInt groups, std::string_view activation, std::string_view pool,
+                          SymIntArrayRef pool_kernel, SymIntArrayRef pool_stride,
+                          SymIntArrayRef pool_padding) {
+  static const auto op = handle<Conv2dPoolPacked>("zoo::conv2d_pool_packed");
+  return call<device>(op, input, packed_weight, weight_size, bias, stride, padding, dilation,
+                      groups, activation, pool, pool_kernel, pool_stride, pool_padding);
+}
+
+template <DeviceType device>
+void register_all(torch::Library& m) {
+  m.impl("conv2d", conv2d<device>);
+  m.impl("conv2d_pool", conv2d_pool<device>);
+  m.impl("conv2d_packed", conv2d_packed<device>);
+  m.impl("conv2d_pool_packed", conv2d_pool_packed<device>);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(zoo, AutocastCPU, m) { register_all<c10::kCPU>(m); }
+TORCH_LIBRARY_IMPL(zoo, AutocastCUDA, m) { register_all<c10::kCUDA>(m); }
+
+}  // namespace zoo::ops::autocast

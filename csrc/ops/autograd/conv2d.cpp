@@ -1,0 +1,141 @@
+#include "ops/autograd/differentiation.h"
+
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/hardtanh_backward.h>
+#include <ATen/ops/leaky_relu_backward.h>
+#include <ATen/ops/sigmoid_backward.h>
+#include <ATen/ops/tanh_backward.h>
+#include <ATen/ops/threshold_backward.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "ops/handles.h"
+#include "ops/reference.h"
+
+namespace zoo::ops::autograd {
+namespace {
+
+using at::Tensor;
+using c10::SymInt;
+using c10::SymIntArrayRef;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+Tensor call_conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+                   SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
+                   const SymInt& groups, std::string_view activation,
+                   const OptionalTensor& residual) {
+  static const auto op = handle<Conv2d>("zoo::conv2d");
+  at::AutoDispatchBelowADInplaceOrView below;
+  return op.call(input, weight, bias, stride, padding, dilation, groups, activation, residual);
+}
+
+// Activations whose derivative is a function of their output: nothing but the output is kept, and
+// the whole op is one node of the graph.
+bool from_output(Activation activation) {
+  switch (activation) {
+    case Activation::none:
+    case Activation::relu:
+    case Activation::relu6:
+    case Activation::sigmoid:
+    case Activation::tanh:
+    case Activation::leaky_relu:
+      return true;
+    default:
+      return false;
+  }
+}
+
+Tensor activation_backward(const Tensor& grad, const Tensor& output, Activation activation) {
+  switch (activation) {
+    case Activation::relu:
+      return at::threshold_backward(grad, output, 0);
+    case Activation::relu6:
+      return at::hardtanh_backward(grad, output, 0, 6);
+    case Activation::sigmoid:
+      return at::sigmoid_backward(grad, output);
+    case Activation::tanh:
+      return at::tanh_backward(grad, output);
+    case Activation::leaky_relu:
+      return at::leaky_relu_backward(grad, output, 0.01, /*self_is_result=*/true);
+    default:
+      return grad;
+  }
+}
+
+// The backward is made of differentiable aten ops on the inputs and the output, so it can be
+// differentiated again.
+struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& weight,
+                        const OptionalTensor& bias, SymIntArrayRef stride, SymIntArrayRef padding,
+                        SymIntArrayRef dilation, const SymInt& groups, std::string_view activation,
+                        const OptionalTensor& residual) {
+    Tensor output =
+        call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation, residual);
+    ctx->saved_data["stride"] = stride;
+    ctx->saved_data["padding"] = padding;
+    ctx->saved_data["dilation"] = dilation;
+    ctx->saved_data["groups"] = groups;
+    const Activation kind = parse_activation(activation);
+    ctx->saved_data["activation"] = static_cast<int64_t>(kind);
+    ctx->saved_data["has_bias"] = bias.has_value();
+    ctx->saved_data["has_residual"] = residual.has_value();
+    ctx->save_for_backward({input, weight, kind == Activation::none ? Tensor() : output});
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const auto saved = ctx->get_saved_variables();
+    const Tensor &input = saved[0], &weight = saved[1];
+    const bool has_bias = ctx->saved_data["has_bias"].toBool();
+    const bool has_residual = ctx->saved_data["has_residual"].toBool();
+    const Tensor grad = activation_backward(
+        grads[0], saved[2], static_cast<Activation>(ctx->saved_data["activation"].toInt()));
+
+    const bool input_grad = ctx->needs_input_grad(0), weight_grad = ctx->needs_input_grad(1);
+    const bool bias_grad = has_bias && ctx->needs_input_grad(2);
+    Tensor to_input, to_weight, to_bias, to_residual;
+    if (input_grad || weight_grad || bias_grad) {
+      const std::array<SymInt, 1> bias_size{weight.sym_size(0)};
+      const std::array<SymInt, 2> no_output_padding{0, 0};
+      std::tie(to_input, to_weight, to_bias) = at::convolution_backward_symint(
+          grad, input, weight, SymIntArrayRef(bias_size),
+          ctx->saved_data["stride"].toSymIntVector(), ctx->saved_data["padding"].toSymIntVector(),
+          ctx->saved_data["dilation"].toSymIntVector(), /*transposed=*/false,
+          SymIntArrayRef(no_output_padding), ctx->saved_data["groups"].toSymInt(),
+          {input_grad, weight_grad, bias_grad});
+    }
+    if (has_residual && ctx->needs_input_grad(has_bias ? 3 : 2)) to_residual = grad;
+    return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, to_residual};
+  }
+};
+
+Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+              SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
+              SymInt groups, std::string_view activation, const OptionalTensor& residual) {
+  if (needs_forward_mode(input, weight, bias, residual)) {
+    return reference::conv2d(input, weight, bias,
+                             {C10_AS_INTARRAYREF_SLOW_ALLOC(stride), C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
+                              C10_AS_INTARRAYREF_SLOW_ALLOC(dilation), groups.guard_int(__FILE__, __LINE__), activation},
+                             residual);
+  }
+  if (!needs_backward(input, weight, bias, residual)) {
+    return call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation,
+                       residual);
+  }
+  const Activation kind = parse_activation(activation);
+  if (from_output(kind)) {
+    return Conv2dFunction::apply(input, weight, bias, stride, padding, dilation, groups,
+                                 activation, residual);
+  }
+  // The others need what goes into them, so they are a node of their own behind the convolution.
+  return reference::activate(Conv2dFunction::apply(input, weight, bias, stride, padding, dilation,
+                                                   groups, std::string_view("none"), residual),
+                             kind);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(zoo, Autograd, m) { m.impl("conv2d", conv2d); }
+
+}  // namespace zoo::ops::autograd

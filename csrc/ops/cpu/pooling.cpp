@@ -1,0 +1,37 @@
+#include "ops/cpu/pooling.h"
+
+#include <ATen/ops/empty.h>
+
+#include "ops/arguments.h"
+#include "ops/cpu/convolution.h"
+#include "ops/fallback.h"
+#include "ops/parallel.h"
+
+namespace zoo::ops::cpu {
+
+bool takes_pool(const char* op, const at::Tensor& input) {
+  if (!input.device().is_cpu()) {
+    declined(op, "zoo's kernels run on the CPU only");
+    return false;
+  }
+  check_capability();
+  if (dtype_of(input) == DType::other) {
+    declined(op, "kernels take float32 and float64 only");
+    return false;
+  }
+  return true;
+}
+
+at::Tensor allocate(Pool2dParams& params, const at::Tensor& input) {
+  at::Tensor output = at::empty({params.batch, params.channels, params.out_h, params.out_w},
+                                input.options(), output_format(input));
+  params.output = strides_of(output);
+  return output;
+}
+
+Parallel threads_for(const Pool2dParams& p) {
+  return parallel(static_cast<double>(p.batch) * p.channels * p.out_h * p.out_w *
+                  p.window.kernel_h * p.window.kernel_w);
+}
+
+}  // namespace zoo::ops::cpu

@@ -1,0 +1,21 @@
+#include "ops/fallback.h"
+
+#include <c10/util/Exception.h>
+
+#include <cstdlib>
+#include <string_view>
+
+namespace zoo::ops {
+
+void declined(const char* op, const char* reason) {
+  const char* value = std::getenv("ZOO_FALLBACK");
+  if (value == nullptr) return;
+  const std::string_view wish(value);
+  if (wish.empty() || wish == "aten") return;
+  TORCH_CHECK_VALUE(wish == "error", "ZOO_FALLBACK=", wish,
+                    " is not known; set it to \"aten\" (the default) or \"error\"");
+  TORCH_CHECK_NOT_IMPLEMENTED(false, "zoo::", op, " has no kernel for this case: ", reason,
+                              " (ZOO_FALLBACK=error forbids the aten reference)");
+}
+
+}  // namespace zoo::ops

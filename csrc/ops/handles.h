@@ -1,0 +1,61 @@
+// Typed handles of the ops, for calls through the dispatcher: the signatures are schema.cpp's.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <optional>
+#include <string_view>
+#include <tuple>
+
+namespace zoo::ops {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+using Conv2d = at::Tensor(const at::Tensor& input, const at::Tensor& weight,
+                          const OptionalTensor& bias, c10::SymIntArrayRef stride,
+                          c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                          c10::SymInt groups, std::string_view activation,
+                          const OptionalTensor& residual);
+
+using Conv2dPool = at::Tensor(const at::Tensor& input, const at::Tensor& weight,
+                              const OptionalTensor& bias, c10::SymIntArrayRef stride,
+                              c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+                              c10::SymInt groups, std::string_view activation,
+                              std::string_view pool, c10::SymIntArrayRef pool_kernel,
+                              c10::SymIntArrayRef pool_stride, c10::SymIntArrayRef pool_padding);
+
+using Conv2dPrepack = at::Tensor(const at::Tensor& weight, c10::SymInt groups);
+
+using Conv2dPacked = at::Tensor(const at::Tensor& input, const at::Tensor& packed_weight,
+                                c10::SymIntArrayRef weight_size, const OptionalTensor& bias,
+                                c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                c10::SymIntArrayRef dilation, c10::SymInt groups,
+                                std::string_view activation, const OptionalTensor& residual);
+
+using Conv2dPoolPacked = at::Tensor(
+    const at::Tensor& input, const at::Tensor& packed_weight, c10::SymIntArrayRef weight_size,
+    const OptionalTensor& bias, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+    c10::SymIntArrayRef dilation, c10::SymInt groups, std::string_view activation,
+    std::string_view pool, c10::SymIntArrayRef pool_kernel, c10::SymIntArrayRef pool_stride,
+    c10::SymIntArrayRef pool_padding);
+
+using MaxPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef kernel_size,
+                             c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                             c10::SymIntArrayRef dilation, bool ceil_mode);
+
+using MaxPool2dWithIndices = std::tuple<at::Tensor, at::Tensor>(
+    const at::Tensor& input, c10::SymIntArrayRef kernel_size, c10::SymIntArrayRef stride,
+    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool ceil_mode);
+
+using AvgPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef kernel_size,
+                             c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                             bool ceil_mode, bool count_include_pad,
+                             std::optional<int64_t> divisor_override);
+
+template <typename Signature>
+c10::TypedOperatorHandle<Signature> handle(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
+}
+
+}  // namespace zoo::ops

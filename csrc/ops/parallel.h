@@ -1,0 +1,13 @@
+// Threads for kernels: PyTorch's own pool, so that torch.set_num_threads() governs ours too.
+#pragma once
+
+#include "kernels/params.h"
+
+namespace zoo::ops {
+
+// work: a rough count of multiply-adds or elements; little work is not worth waking a thread for.
+// One thread also inside a parallel region, and in a forked child: there the pool that OpenMP
+// remembers has no threads any more, and waiting for them would hang.
+Parallel parallel(double work);
+
+}  // namespace zoo::ops

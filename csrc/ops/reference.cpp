@@ -1,0 +1,104 @@
+#include "ops/reference.h"
+
+#include <ATen/ops/add.h>
+#include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/conv2d.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/hardsigmoid.h>
+#include <ATen/ops/hardswish.h>
+#include <ATen/ops/leaky_relu.h>
+#include <ATen/ops/max_pool2d.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/relu6.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/tanh.h>
+
+#include "kernels/pack.h"
+#include "kernels/table.h"
+
+namespace zoo::ops::reference {
+
+at::Tensor activate(const at::Tensor& input, Activation activation) {
+  switch (activation) {
+    case Activation::none:
+      return input;
+    case Activation::relu:
+      return at::relu(input);
+    case Activation::relu6:
+      return at::relu6(input);
+    case Activation::sigmoid:
+      return at::sigmoid(input);
+    case Activation::tanh:
+      return at::tanh(input);
+    case Activation::silu:
+      return at::silu(input);
+    case Activation::gelu:
+      return at::gelu(input);
+    case Activation::hardswish:
+      return at::hardswish(input);
+    case Activation::hardsigmoid:
+      return at::hardsigmoid(input);
+    case Activation::leaky_relu:
+      return at::leaky_relu(input, 0.01);
+  }
+  TORCH_INTERNAL_ASSERT(false, "activation without a reference");
+}
+
+at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
+                  const std::optional<at::Tensor>& residual) {
+  at::Tensor output =
+      at::conv2d(input, weight, bias, args.stride, args.padding, args.dilation, args.groups);
+  if (residual) output = at::add(output, *residual);
+  return activate(output, parse_activation(args.activation));
+}
+
+at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
+                       const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
+                       const PoolArgs& pool) {
+  const at::Tensor map = conv2d(input, weight, bias, args, std::nullopt);
+  return parse_pool(pool.pool) == Pool::max
+             ? at::max_pool2d(map, pool.kernel, pool.stride, pool.padding)
+             : at::avg_pool2d(map, pool.kernel, pool.stride, pool.padding);
+}
+
+at::Tensor pack(const at::Tensor& weight, int64_t groups) {
+  const int64_t out = weight.size(0), in = weight.size(1), area = weight.size(2) * weight.size(3);
+  if (packing_of(out, in, groups) == Packing::depthwise) {
+    const at::Tensor taps = weight.reshape({out, area}).t();
+    const int64_t lanes = (out + kPanel - 1) / kPanel * kPanel;
+    return at::constant_pad_nd(taps, {0, lanes - out}).contiguous().reshape({-1});
+  }
+  const int64_t per_group = out / groups, panels = (per_group + kPanel - 1) / kPanel;
+  // (group, channel out, channel in, tap) -> (group, panel, tap, channel in, lane)
+  const at::Tensor rows = weight.reshape({groups, per_group, in, area});
+  return at::constant_pad_nd(rows, {0, 0, 0, 0, 0, panels * kPanel - per_group})
+      .reshape({groups, panels, kPanel, in, area})
+      .permute({0, 1, 4, 3, 2})
+      .contiguous()
+      .reshape({-1});
+}
+
+at::Tensor unpack(const at::Tensor& packed, at::IntArrayRef size, int64_t groups) {
+  const int64_t area = size[2] * size[3];
+  if (packing_of(size[0], size[1], groups) == Packing::depthwise) {
+    return packed.reshape({area, -1}).narrow(1, 0, size[0]).t().reshape(size);
+  }
+  const int64_t per_group = size[0] / groups, panels = (per_group + kPanel - 1) / kPanel;
+  return packed.reshape({groups, panels, area, size[1], kPanel})
+      .permute({0, 1, 4, 3, 2})
+      .reshape({groups, panels * kPanel, size[1], area})
+      .narrow(1, 0, per_group)
+      .reshape(size);
+}
+
+at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format) {
+  at::Tensor result = at::empty(output.sizes(), output.options(), format);
+  if (result.strides() == output.strides() && output.is_non_overlapping_and_dense()) return output;
+  return result.copy_(output);
+}
+
+}  // namespace zoo::ops::reference

@@ -1,0 +1,31 @@
+// The ops as plain compositions of PyTorch's own: they run every case that no kernel takes (other
+// dtypes, other devices), and forward-mode differentiation. Arguments are checked beforehand.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <tuple>
+
+#include "ops/arguments.h"
+
+namespace zoo::ops::reference {
+
+at::Tensor activate(const at::Tensor& input, Activation activation);
+
+at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
+                  const std::optional<at::Tensor>& residual);
+
+at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
+                       const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
+                       const PoolArgs& pool);
+
+// The packed layouts of csrc/kernels/table.h, there and back, for any dtype and device.
+at::Tensor pack(const at::Tensor& weight, int64_t groups);
+at::Tensor unpack(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups);
+
+// The same values, laid out in the memory format that the op documents.
+at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format);
+
+}  // namespace zoo::ops::reference

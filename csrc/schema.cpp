@@ -1,0 +1,42 @@
+// The table of contents: every operator that zoo adds to PyTorch, with its defaults.
+// An op's other layers are found by its name: ops/*/NAME.cpp, zoo/ops/NAME.py, kernels/.
+#include <torch/library.h>
+
+TORCH_LIBRARY(zoo, m) {
+  // activation(conv2d(input, weight) + bias + residual)
+  m.def(
+      "conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
+      "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, str activation=\"none\", "
+      "Tensor? residual=None) -> Tensor");
+
+  // pool(activation(conv2d(input, weight) + bias)); an empty pool_stride means pool_kernel
+  m.def(
+      "conv2d_pool(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
+      "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, str activation=\"none\", "
+      "str pool=\"max\", SymInt[2] pool_kernel=2, SymInt[2] pool_stride=[], "
+      "SymInt[2] pool_padding=0) -> Tensor");
+
+  // Inference only: the weight in the layout that the kernels read (csrc/kernels/table.h), as a
+  // flat tensor, and the two ops above on it. weight_size is the size of the plain weight.
+  m.def("conv2d_prepack(Tensor weight, SymInt groups=1) -> Tensor");
+  m.def(
+      "conv2d_packed(Tensor input, Tensor packed_weight, SymInt[4] weight_size, Tensor? bias=None, "
+      "SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, "
+      "str activation=\"none\", Tensor? residual=None) -> Tensor");
+  m.def(
+      "conv2d_pool_packed(Tensor input, Tensor packed_weight, SymInt[4] weight_size, "
+      "Tensor? bias=None, SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, "
+      "SymInt groups=1, *, str activation=\"none\", str pool=\"max\", SymInt[2] pool_kernel=2, "
+      "SymInt[2] pool_stride=[], SymInt[2] pool_padding=0) -> Tensor");
+
+  // PyTorch's own pools; an empty stride means kernel_size
+  m.def(
+      "max_pool2d(Tensor input, SymInt[2] kernel_size, SymInt[2] stride=[], SymInt[2] padding=0, "
+      "SymInt[2] dilation=1, bool ceil_mode=False) -> Tensor");
+  m.def(
+      "max_pool2d_with_indices(Tensor input, SymInt[2] kernel_size, SymInt[2] stride=[], "
+      "SymInt[2] padding=0, SymInt[2] dilation=1, bool ceil_mode=False) -> (Tensor, Tensor)");
+  m.def(
+      "avg_pool2d(Tensor input, SymInt[2] kernel_size, SymInt[2] stride=[], SymInt[2] padding=0, "
+      "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor");
+}

@@ -1,0 +1,41 @@
+"""Fused convolution and pooling, as PyTorch operators with kernels of zoo's own.
+
+Every op works on any device and dtype, in eager mode, under autograd, autocast, ``torch.compile``
+and ``torch.export``. float32 and float64 on the CPU run kernels that are chosen for the processor
+at run time; whatever they decline runs in :mod:`zoo.ops.reference`'s composition of aten ops.
+docs/ops.md says more.
+"""
+
+from zoo.ops._avg_pool2d import avg_pool2d
+from zoo.ops._conv2d import Activation, conv2d
+from zoo.ops._conv2d_packed import conv2d_packed, conv2d_pool_packed, conv2d_prepack
+from zoo.ops._conv2d_pool import Pool, conv2d_pool
+from zoo.ops._introspection import (
+    ACTIVATIONS,
+    build_info,
+    cpu_capabilities,
+    cpu_capability,
+    explain_conv2d,
+    kernels,
+    set_cpu_capability,
+)
+from zoo.ops._max_pool2d import max_pool2d
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Pool",
+    "avg_pool2d",
+    "build_info",
+    "conv2d",
+    "conv2d_packed",
+    "conv2d_pool",
+    "conv2d_pool_packed",
+    "conv2d_prepack",
+    "cpu_capabilities",
+    "cpu_capability",
+    "explain_conv2d",
+    "kernels",
+    "max_pool2d",
+    "set_cpu_capability",
+]

@@ -1,0 +1,113 @@
+"""What was built, what this machine runs, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict, get_args
+
+import torch
+
+from zoo.errors import UsageError
+from zoo.ops import _shapes
+from zoo.ops._conv2d import Activation
+from zoo.ops._library import extension
+from zoo.ops._shapes import Ints
+
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+"""The activations that the convolutions can end in."""
+
+
+class Choice(TypedDict):
+    """One line of a selection list."""
+
+    implementation: str
+    chosen: bool
+    reason: str | None
+    """Why the case is declined; None where it is accepted."""
+
+
+def build_info() -> dict[str, Any]:
+    """How ``zoo._C`` was built: compiler, flags, C++ standard, instruction sets, torch."""
+    info: dict[str, Any] = extension.build_info()
+    return info
+
+
+def cpu_capability() -> str:
+    """The instruction set in use: "scalar", "avx2" or "avx512".
+
+    The best one that the machine has, unless ``ZOO_CPU_CAPABILITY`` or
+    :func:`set_cpu_capability` says otherwise.
+
+    Raises:
+        UsageError: ``ZOO_CPU_CAPABILITY`` names none, or one that this machine lacks.
+    """
+    try:
+        return str(extension.cpu_capability())
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def set_cpu_capability(name: str) -> None:
+    """Use the kernels of instruction set ``name`` in this process from now on.
+
+    Raises:
+        UsageError: there is no such set, or this machine lacks it.
+    """
+    try:
+        extension.set_cpu_capability(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def cpu_capabilities() -> list[str]:
+    """The instruction sets that were built and that this machine has, least first."""
+    return list(extension.cpu_capabilities())
+
+
+def kernels() -> list[dict[str, str]]:
+    """The kernels that this machine can run: op, kernel, isa and dtype of each."""
+    return list(extension.kernels())
+
+
+def explain_conv2d(
+    input_size: Sequence[int],
+    weight_size: Sequence[int],
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> list[Choice]:
+    """Which implementation a convolution gets on the CPU, and why not the ones before it.
+
+    Args:
+        input_size: (N, C, H, W).
+        weight_size: (O, C / groups, kernel_h, kernel_w).
+        stride: as in :func:`zoo.ops.conv2d`, like the rest.
+        padding: see there.
+        dilation: see there.
+        groups: see there.
+        dtype: of the tensors.
+
+    Raises:
+        UsageError: shapes that do not fit.
+    """
+    for what, size in (("input_size", input_size), ("weight_size", weight_size)):
+        if len(size) != 4 or any(extent < 0 for extent in size):
+            raise UsageError(f"{what} must be four numbers of at least 0, not {list(size)}")
+    try:
+        rows = extension.explain_conv2d(
+            list(input_size),
+            list(weight_size),
+            _shapes.pair("conv2d", "stride", stride, 1),
+            _shapes.pair("conv2d", "padding", padding, 0),
+            _shapes.pair("conv2d", "dilation", dilation, 1),
+            groups,
+            str(dtype).removeprefix("torch."),
+        )
+    except RuntimeError as error:
+        raise UsageError(str(error).splitlines()[0]) from None
+    chosen = next(name for name, reason in rows if reason is None)
+    return [
+        Choice(implementation=name, chosen=name == chosen, reason=reason) for name, reason in rows
+    ]
