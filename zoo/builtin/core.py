@@ -1,0 +1,54 @@
+"""The plugin ``zoo``: everyday losses and augmentations, and a small data set."""
+
+from __future__ import annotations
+
+import zoo
+
+zoo_api = ">=1,<2"
+
+_TORCH_LICENSE = "BSD-3-Clause"
+
+
+@zoo.hookimpl
+def zoo_losses() -> list[zoo.Loss]:
+    """Cross-entropy (with ``label_smoothing``) and mean squared error."""
+    return [
+        zoo.Loss(
+            "cross_entropy",
+            factory="torch.nn:CrossEntropyLoss",
+            target=("index", "soft"),
+            license=_TORCH_LICENSE,
+        ),
+        zoo.Loss(
+            "mse",
+            factory="zoo.builtin.losses:MSELoss",
+            target=("index", "soft", "multihot"),
+            license="Apache-2.0",
+            paper="https://arxiv.org/abs/2006.07322",
+        ),
+    ]
+
+
+@zoo.hookimpl
+def zoo_augmentations() -> list[zoo.Augmentation]:
+    """torchvision's transforms of one image, with an optional generator."""
+    names = ("random_crop", "horizontal_flip", "rotation", "color_jitter")
+    return [
+        zoo.Augmentation(name, f"zoo.builtin.augmentations:{name}", license=_TORCH_LICENSE)
+        for name in names
+    ]
+
+
+@zoo.hookimpl
+def zoo_datasets() -> list[zoo.Dataset]:
+    """Handwritten digits that come with scikit-learn."""
+    return [
+        zoo.Dataset(
+            "digits",
+            factory="zoo.builtin.digits:Digits",
+            num_classes=10,
+            input_size=(1, 8, 8),
+            license="CC-BY-4.0",
+            source="https://archive.ics.uci.edu/dataset/80",
+        )
+    ]
