@@ -166,12 +166,15 @@ def _json_rows(results: list[ImageResult]) -> list[dict[str, Any]]:
 
 
 def _flat_rows(results: list[ImageResult], format_: str) -> list[dict[str, Any]]:
-    """A row per prediction. CSV has a row for a failed image too; tables leave it to stderr."""
+    """A row per prediction.
+
+    CSV has a row for a failed image too, tables leave it to stderr; tables name an image once.
+    """
     rows: list[dict[str, Any]] = []
     for result in results:
-        rows += [
-            {"image": result.image, **asdict(item), "error": None} for item in result.predictions
-        ]
+        for rank, prediction in enumerate(result.predictions):
+            image = result.image if rank == 0 or format_ == "csv" else ""
+            rows.append({"image": image, **asdict(prediction), "error": None})
         if result.error is not None and format_ == "csv":
             nothing = dict.fromkeys(("label", "class_index", "probability"))
             rows.append({"image": result.image, **nothing, "error": result.error})
