@@ -11,7 +11,7 @@ from zoo.registry import Plugin, get_registry
 
 
 def _counts(contributes: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in contributes.items()) or "-"
+    return ", ".join(f"{kind} {count}" for kind, count in contributes.items()) or "-"
 
 
 _COLUMNS = [
