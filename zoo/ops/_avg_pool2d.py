@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints
+from zoo.ops._shapes import Ints, listed
 
 _avg_pool2d = op("avg_pool2d")
 
@@ -42,9 +42,9 @@ def avg_pool2d(
     single = input.dim() == 3
     output: Tensor = _avg_pool2d(
         input.unsqueeze(0) if single else input,
-        kernel_size,
-        [] if stride is None else stride,
-        padding,
+        listed(kernel_size),
+        [] if stride is None else listed(stride),
+        listed(padding),
         ceil_mode,
         count_include_pad,
         divisor_override,

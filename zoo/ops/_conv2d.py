@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints
+from zoo.ops._shapes import Ints, listed
 
 Activation = Literal[
     "none",
@@ -81,9 +81,9 @@ def conv2d(
         input,
         weight,
         bias,
-        stride,
-        padding,
-        dilation,
+        listed(stride),
+        listed(padding),
+        listed(dilation),
         groups,
         activation=activation,
         residual=residual,

@@ -15,7 +15,7 @@ from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
 from zoo.ops._conv2d_pool import Pool, pooled_sizes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints
+from zoo.ops._shapes import Ints, listed
 
 _conv2d_prepack = op("conv2d_prepack")
 _conv2d_packed = op("conv2d_packed")
@@ -58,9 +58,9 @@ def conv2d_packed(
         packed_weight,
         weight_size,
         bias,
-        stride,
-        padding,
-        dilation,
+        listed(stride),
+        listed(padding),
+        listed(dilation),
         groups,
         activation=activation,
         residual=residual,
@@ -93,15 +93,15 @@ def conv2d_pool_packed(
         packed_weight,
         weight_size,
         bias,
-        stride,
-        padding,
-        dilation,
+        listed(stride),
+        listed(padding),
+        listed(dilation),
         groups,
         activation=activation,
         pool=pool,
-        pool_kernel=pool_kernel,
-        pool_stride=[] if pool_stride is None else pool_stride,
-        pool_padding=pool_padding,
+        pool_kernel=listed(pool_kernel),
+        pool_stride=[] if pool_stride is None else listed(pool_stride),
+        pool_padding=listed(pool_padding),
     )
     return output
 

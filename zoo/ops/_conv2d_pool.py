@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, named_padding
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints
+from zoo.ops._shapes import Ints, listed
 
 Pool = Literal["max", "avg"]
 
@@ -65,15 +65,15 @@ def conv2d_pool(
         input.unsqueeze(0) if single else input,
         weight,
         bias,
-        stride,
-        padding,
-        dilation,
+        listed(stride),
+        listed(padding),
+        listed(dilation),
         groups,
         activation=activation,
         pool=pool,
-        pool_kernel=pool_kernel,
-        pool_stride=[] if pool_stride is None else pool_stride,
-        pool_padding=pool_padding,
+        pool_kernel=listed(pool_kernel),
+        pool_stride=[] if pool_stride is None else listed(pool_stride),
+        pool_padding=listed(pool_padding),
     )
     return output.squeeze(0) if single else output
 

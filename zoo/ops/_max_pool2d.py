@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints
+from zoo.ops._shapes import Ints, listed
 
 _max_pool2d = op("max_pool2d")
 _max_pool2d_with_indices = op("max_pool2d_with_indices")
@@ -69,10 +69,10 @@ def max_pool2d(
     single = input.dim() == 3
     arguments = (
         input.unsqueeze(0) if single else input,
-        kernel_size,
-        [] if stride is None else stride,
-        padding,
-        dilation,
+        listed(kernel_size),
+        [] if stride is None else listed(stride),
+        listed(padding),
+        listed(dilation),
         ceil_mode,
     )
     output: Tensor

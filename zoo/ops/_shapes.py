@@ -30,16 +30,19 @@ def check(condition: bool, op: str, message: str) -> None:
         raise RuntimeError(f"zoo::{op}: {message}")
 
 
+def listed(values: Ints) -> Sequence[int]:
+    """One number as two, which is what a dispatcher op takes; a sequence as it is."""
+    return (values, values) if isinstance(values, int | torch.SymInt) else values
+
+
 def pair(op: str, what: str, values: Ints, least: int) -> tuple[int, int]:
     """One number or two, as two, each at least ``least``."""
-    listed = [values] if isinstance(values, int | torch.SymInt) else list(values)
-    check(len(listed) in (1, 2), op, f"{what} must be one number or two, not {len(listed)}")
+    both = list(listed(values))
+    check(len(both) in (1, 2), op, f"{what} must be one number or two, not {len(both)}")
     check(
-        listed[0] >= least and listed[-1] >= least,
-        op,
-        f"{what} must be at least {least}, not {listed}",
+        both[0] >= least and both[-1] >= least, op, f"{what} must be at least {least}, not {both}"
     )
-    return listed[0], listed[-1]
+    return both[0], both[-1]
 
 
 def stride_or_kernel(op: str, what: str, stride: Ints, kernel: tuple[int, int]) -> tuple[int, int]:
