@@ -1,9 +1,17 @@
+// The kernels for AVX2.
+#if defined(__x86_64__)
+#include "vec_avx2.h"
+// The vector comes first: everything below is written in terms of it.
+#include "kernels.inc.h"
 #include "tables.h"
 
-#if defined(__x86_64__)
 namespace zoo {
 
-extern const KernelTable kAvx2Table = {"avx2", {}, {}};
+extern const KernelTable kAvx2Table = {
+    "avx2",
+    kernels<float>("gemm_avx2_6x16", "depthwise_avx2"),
+    {},
+};
 
 }  // namespace zoo
 #endif

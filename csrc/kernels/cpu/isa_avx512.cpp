@@ -1,9 +1,17 @@
+// The kernels for AVX-512.
+#if defined(__x86_64__)
+#include "vec_avx512.h"
+// The vector comes first: everything below is written in terms of it.
+#include "kernels.inc.h"
 #include "tables.h"
 
-#if defined(__x86_64__)
 namespace zoo {
 
-extern const KernelTable kAvx512Table = {"avx512", {}, {}};
+extern const KernelTable kAvx512Table = {
+    "avx512",
+    kernels<float>("gemm_avx512_14x32", "depthwise_avx512"),
+    {},
+};
 
 }  // namespace zoo
 #endif

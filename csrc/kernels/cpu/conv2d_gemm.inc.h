@@ -1,0 +1,391 @@
+// Any convolution as a matrix product, without the matrix: C = A B, where a row of A is what the
+// window sees at one output pixel and B holds the packed weights (table.h).
+//
+// A unit of work is a block of output pixels times a slice of panels (32 output channels each).
+// For each depth block, the pixels' part of A is copied to a buffer that fits in L2; then, panel
+// by panel, the microkernel multiplies tiles of kTileRows pixels by kTileVecs vectors of channels
+// that stay in registers. A finished panel goes, while it is in L1, through bias, residual and
+// activation to the output, or to the map that the fused pool reads.
+#pragma once
+
+#include "activation.inc.h"
+#include "common.inc.h"
+#include "conv2d_pooled.inc.h"
+
+namespace zoo {
+namespace {
+
+// Products are summed in blocks of at most 512 and these summed in turn: over a depth of 4,608
+// that loses an eighth of what one long sum does (Higham, blocked summation).
+constexpr int64_t kDepthBlock = 512;
+// Rows of A are a constant distance apart, an odd number of cache lines, so that rows do not
+// fight for the same sets of L1 and the microkernel addresses them all from one register. The 16
+// elements beyond the block are slack for vector stores.
+constexpr int64_t kRowStride = kDepthBlock + 16;
+
+// c[R][32] (+)= a[R][depth] * b[depth][32], for the kTileVecs vectors of columns at b and c.
+template <typename T, int R>
+void gemm_tile(int64_t depth, const T* a, const T* b, T* c, bool add) {
+  using V = Vec<T>;
+  constexpr int kVecs = V::kTileVecs;
+  V sum[R][kVecs];
+  ZOO_UNROLL
+  for (int i = 0; i < R; ++i) {
+    ZOO_UNROLL
+    for (int j = 0; j < kVecs; ++j) sum[i][j] = V::zero();
+  }
+  for (int64_t k = 0; k < depth; ++k, ++a, b += kPanel) {
+    V column[kVecs];
+    ZOO_UNROLL
+    for (int j = 0; j < kVecs; ++j) column[j] = V::load(b + j * V::kLanes);
+    ZOO_UNROLL
+    for (int i = 0; i < R; ++i) {
+      const V x = V::broadcast(a[i * kRowStride]);
+      ZOO_UNROLL
+      for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(x, column[j], sum[i][j]);
+    }
+  }
+  ZOO_UNROLL
+  for (int i = 0; i < R; ++i) {
+    ZOO_UNROLL
+    for (int j = 0; j < kVecs; ++j) {
+      T* to = c + i * kPanel + j * V::kLanes;
+      (add ? sum[i][j] + V::load(to) : sum[i][j]).store(to);
+    }
+  }
+}
+
+template <typename T>
+struct GemmTiles {
+  using Run = void (*)(int64_t depth, const T* a, const T* b, T* c, bool add);
+  Run run[Vec<T>::kTileRows];  // run[i] does i + 1 rows
+
+  template <int... I>
+  static constexpr GemmTiles make(Indices<I...>) {
+    return {{gemm_tile<T, I + 1>...}};
+  }
+};
+
+struct GemmPlan {
+  int64_t depth, depth_blocks, depth_block;
+  int64_t panels;                   // of one group
+  int64_t rows, row_blocks;         // pixels in a unit (at most), units' worth of pixels
+  int64_t slice_panels, slices;     // panels in a unit (at most)
+  bool staged;                      // the input is first copied to channels_last
+  PooledPlan pooled;
+  // Parts of a thread's workspace, in bytes.
+  int64_t a_bytes, c_bytes, pixel_bytes, map_bytes;
+
+  int64_t thread_bytes() const { return a_bytes + c_bytes + pixel_bytes + map_bytes; }
+};
+
+// Where the window of one output pixel starts, and where its result goes.
+struct GemmPixel {
+  int64_t input, h0, w0;
+  int64_t image, y, x;
+};
+
+template <typename T>
+GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
+  GemmPlan plan;
+  const int64_t group_in = p.in_channels / p.groups;
+  plan.depth = p.window.kernel_h * p.window.kernel_w * group_in;
+  plan.depth_blocks = larger(ceil_div(plan.depth, kDepthBlock), 1);
+  plan.depth_block = round_up(ceil_div(plan.depth, plan.depth_blocks), 16);
+  plan.panels = ceil_div(p.out_channels / p.groups, kPanel);
+  plan.staged = p.input.c != 1 && group_in > 1;
+
+  constexpr int64_t kTile = Vec<T>::kTileRows;
+  constexpr int64_t kMostRows = 96 / kTile * kTile, kMostPanels = 16;
+  const bool pool = p.pool != Pool::none;
+  const int64_t pixels = pool ? p.out_h * p.out_w : p.batch * p.out_h * p.out_w;
+  plan.rows = clamp(pixels, 1, kMostRows);
+  plan.slice_panels = lesser(plan.panels, kMostPanels);
+  if (pool) {
+    // Fewer channels where the map would outgrow the cache.
+    const int64_t least = lesser(
+        (p.pool_window.kernel_h - 1) * p.pool_window.dilation_h + 1, p.out_h);
+    const int64_t panel_bytes = larger(least * p.out_w, 1) * kPanel * int64_t{sizeof(T)};
+    plan.slice_panels = clamp(196608 / panel_bytes, 1, plan.slice_panels);
+  } else {
+    // Smaller units where the threads would otherwise share unevenly. The cost of a unit is its
+    // products, what it copies to A (as much as 32 channels' products) and what it reads of B
+    // (as much as 16 rows').
+    int64_t best = INT64_MAX;
+    const int64_t all_rows = plan.rows, all_panels = plan.slice_panels;
+    for (int64_t rows = all_rows; rows >= lesser(all_rows, 2 * kTile); rows = ceil_div(rows, 2)) {
+      for (int64_t wide = all_panels; wide >= 1; wide /= 2) {
+        const int64_t units =
+            ceil_div(pixels, rows) * p.groups * ceil_div(plan.panels, wide);
+        const int64_t cost = ceil_div(units, threads) * (rows * (wide + 1) + 16 * wide);
+        if (cost < best) {
+          best = cost;
+          plan.rows = rows;
+          plan.slice_panels = wide;
+        }
+      }
+      if (rows == 1) break;
+    }
+  }
+  plan.row_blocks = larger(ceil_div(pixels, plan.rows), 1);
+  plan.slices = ceil_div(plan.panels, plan.slice_panels);
+
+  const int64_t element = sizeof(T);
+  plan.a_bytes = round_up(plan.rows * kRowStride * element, 64);
+  plan.c_bytes = plan.rows * kPanel * element * (plan.depth_blocks > 1 ? plan.slice_panels : 1);
+  plan.pixel_bytes = round_up(plan.rows * int64_t{sizeof(GemmPixel)}, 64);
+  plan.map_bytes = 0;
+  if (pool) {
+    const int64_t new_rows = ceil_div(plan.rows, larger(p.out_w, 1));
+    plan.pooled = plan_pooled(p, p.batch * p.groups * plan.slices, new_rows, threads);
+    plan.map_bytes =
+        plan.pooled.map_rows * p.out_w * plan.slice_panels * kPanel * element;
+  }
+  return plan;
+}
+
+// Vectors up to the last, which may write (but not read) up to a vector beyond n.
+template <typename T>
+inline void copy_loosely(T* to, const T* from, int64_t n) {
+  using V = Vec<T>;
+  for (; n >= V::kLanes; n -= V::kLanes, to += V::kLanes, from += V::kLanes) {
+    V::load(from).store(to);
+  }
+  if (n > 0) V::load(from, n).store(to);
+}
+
+template <typename T>
+inline void zero_loosely(T* to, int64_t n) {
+  for (; n > 0; n -= Vec<T>::kLanes, to += Vec<T>::kLanes) Vec<T>::zero().store(to);
+}
+
+template <typename T>
+struct Gemm {
+  const Conv2dParams& p;
+  const GemmPlan& plan;
+  const T* input;
+  Strides in;  // of input; channels together
+  const T* weight;
+  const T* bias;
+  const T* residual;
+  char* workspace;
+
+  static constexpr GemmTiles<T> kTiles = GemmTiles<T>::make(IndicesTo<Vec<T>::kTileRows>{});
+
+  // Columns [from, from + n) of a row of windows, each of kernel_w * C/groups, one row of the map
+  // at `line`. The window starts at map column w0.
+  void pack_line(const T* line, int64_t w0, int64_t from, int64_t n, T* to) const {
+    const Window& w = p.window;
+    const int64_t channels = p.in_channels / p.groups;
+    if (w.dilation_w == 1 && in.w == channels) {  // the whole row lies together
+      const Range taps = taps_inside(w0, w.kernel_w, 1, p.in_w);
+      const int64_t left = clamp(taps.begin * channels - from, 0, n);
+      const int64_t inside = clamp(taps.end * channels - from, left, n) - left;
+      zero_loosely(to, left);
+      if (inside > 0) {
+        copy_loosely(to + left, line + w0 * in.w + from + left, inside);
+      }
+      zero_loosely(to + left + inside, n - left - inside);
+      return;
+    }
+    for (int64_t s = from / channels, c = from - s * channels; n > 0; ++s, c = 0) {
+      const int64_t run = lesser(channels - c, n), column = w0 + s * w.dilation_w;
+      if (column < 0 || column >= p.in_w) {
+        zero_loosely(to, run);
+      } else {
+        copy_loosely(to, line + column * in.w + c, run);
+      }
+      to += run;
+      n -= run;
+    }
+  }
+
+  // A: depth [k_begin, k_end) of each pixel's window.
+  void pack(const GemmPixel* pixels, int64_t rows, int64_t group, Range depth, T* a) const {
+    const int64_t channels = p.in_channels / p.groups, line = p.window.kernel_w * channels;
+    for (int64_t k = depth.begin; k < depth.end;) {
+      const int64_t r = k / line, from = k - r * line, n = lesser(line - from, depth.end - k);
+      for (int64_t i = 0; i < rows; ++i) {
+        const GemmPixel& pixel = pixels[i];
+        const int64_t h = pixel.h0 + r * p.window.dilation_h;
+        T* to = a + i * kRowStride + (k - depth.begin);
+        if (h < 0 || h >= p.in_h) {
+          zero_loosely(to, n);
+        } else {
+          pack_line(input + pixel.input + group * channels * in.c + h * in.h, pixel.w0, from, n,
+                    to);
+        }
+      }
+      k += n;
+    }
+  }
+
+  // Bias, residual and activation of a finished panel, and its way out.
+  void finish(const T* c, const GemmPixel* pixels, int64_t rows, int64_t channel, int64_t columns,
+              const Target<T>& target) const {
+    using V = Vec<T>;
+    alignas(64) T shift[kPanel] = {};
+    if (bias != nullptr) __builtin_memcpy(shift, bias + channel,
+                                               static_cast<std::size_t>(columns) * sizeof(T));
+    const int64_t out_c = target.strides.c;
+    for (int64_t i = 0; i < rows; ++i, c += kPanel) {
+      const GemmPixel& at = pixels[i];
+      T* to = target.at(at.image, channel, at.y, at.x);
+      const T* more = residual == nullptr
+                          ? nullptr
+                          : residual + offset(p.residual, at.image, channel, at.y, at.x);
+      for (int64_t j = 0; j < columns; j += V::kLanes) {
+        const int64_t n = lesser(V::kLanes, columns - j);
+        V x = V::load(c + j) + V::load(shift + j);
+        if (more != nullptr) x = x + load_lanes(more + j * p.residual.c, p.residual.c, n);
+        store_lanes(activate(p.activation, x), to + j * out_c, out_c, n);
+      }
+    }
+  }
+
+  // Output pixels [block.begin, block.end), counted over images, rows and columns, times panels.
+  void unit(int64_t group, Range panels, Range block, const Target<T>& target,
+            int32_t thread) const {
+    char* memory = workspace + thread * plan.thread_bytes();
+    T* const a = reinterpret_cast<T*>(memory);
+    T* const sums = reinterpret_cast<T*>(memory + plan.a_bytes);
+    GemmPixel* const pixels = reinterpret_cast<GemmPixel*>(memory + plan.a_bytes + plan.c_bytes);
+
+    const int64_t rows = block.end - block.begin;
+    const Window& w = p.window;
+    int64_t x = block.begin % p.out_w, rest = block.begin / p.out_w;
+    int64_t y = rest % p.out_h, image = rest / p.out_h;
+    for (int64_t i = 0; i < rows; ++i) {
+      pixels[i] = {image * in.n, y * w.stride_h - w.pad_h, x * w.stride_w - w.pad_w, image, y, x};
+      if (++x < p.out_w) continue;
+      x = 0;
+      if (++y < p.out_h) continue;
+      y = 0;
+      ++image;
+    }
+
+    constexpr int64_t kTileColumns = Vec<T>::kTileVecs * Vec<T>::kLanes;
+    const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows);
+    const int64_t group_out = p.out_channels / p.groups;
+    for (int64_t d = 0; d < plan.depth_blocks; ++d) {
+      const Range depth{d * plan.depth_block, lesser((d + 1) * plan.depth_block, plan.depth)};
+      pack(pixels, rows, group, depth, a);
+      for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+        const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
+        T* const c =
+            plan.depth_blocks > 1 ? sums + (panel - panels.begin) * plan.rows * kPanel : sums;
+        const T* const b =
+            weight + ((group * plan.panels + panel) * plan.depth + depth.begin) * kPanel;
+        for (int64_t j = 0; j < columns; j += kTileColumns) {
+          for (int64_t t = 0; t < tiles; ++t) {
+            const Range tile = part(rows, tiles, t);
+            kTiles.run[tile.end - tile.begin - 1](depth.end - depth.begin,
+                                                  a + tile.begin * kRowStride, b + j,
+                                                  c + tile.begin * kPanel + j, d > 0);
+          }
+        }
+        if (d + 1 == plan.depth_blocks) {
+          finish(c, pixels, rows, group * group_out + panel * kPanel, columns, target);
+        }
+      }
+    }
+  }
+
+  void direct(T* output, const Parallel& parallel) const {
+    const Target<T> target{output, p.output};
+    const int64_t pixels = p.batch * p.out_h * p.out_w;
+    const int64_t units = pixels > 0 ? plan.row_blocks * p.groups * plan.slices : 0;
+    parallel_for(parallel, units, [&](int64_t begin, int64_t end, int32_t thread) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t rest = i / plan.slices;
+        unit(rest % p.groups, part(plan.panels, plan.slices, i % plan.slices),
+             part(pixels, plan.row_blocks, rest / p.groups), target, thread);
+      }
+    });
+  }
+
+  void pooled(T* output, const Parallel& parallel) const {
+    const int64_t strips = plan.pooled.strips, group_out = p.out_channels / p.groups;
+    const int64_t units =
+        p.pool_h * p.pool_w > 0 ? p.batch * p.groups * plan.slices * strips : 0;
+    const int64_t map_channels = plan.slice_panels * kPanel;
+    const Strides map_strides{0, 1, p.out_w * map_channels, map_channels};
+    parallel_for(parallel, units, [&](int64_t begin, int64_t end, int32_t thread) {
+      char* const memory = workspace + (thread + 1) * plan.thread_bytes() - plan.map_bytes;
+      for (int64_t i = begin; i < end; ++i) {
+        int64_t rest = i / strips;
+        const Range panels = part(plan.panels, plan.slices, rest % plan.slices);
+        rest /= plan.slices;
+        const int64_t group = rest % p.groups, image = rest / p.groups;
+        const Range channels{group * group_out + panels.begin * kPanel,
+                             group * group_out + lesser(panels.end * kPanel, group_out)};
+        pooled_strip(p, plan.pooled, image, channels, part(p.pool_h, strips, i % strips),
+                     reinterpret_cast<T*>(memory), map_strides, output,
+                     [&](Range rows, const Target<T>& target) {
+                       const int64_t first = (image * p.out_h + rows.begin) * p.out_w;
+                       const int64_t count = (rows.end - rows.begin) * p.out_w;
+                       const int64_t blocks = ceil_div(count, plan.rows);
+                       for (int64_t b = 0; b < blocks; ++b) {
+                         const Range block = part(count, blocks, b);
+                         unit(group, panels, {first + block.begin, first + block.end}, target,
+                              thread);
+                       }
+                     });
+      }
+    });
+  }
+};
+
+// Copies a tensor of any strides to dense channels_last.
+template <typename T>
+void to_channels_last(const Conv2dParams& p, const T* input, T* output, const Parallel& parallel) {
+  constexpr int64_t kChannels = 16;  // as many rows of the source are read side by side
+  parallel_for(parallel, p.batch * p.in_h, [&](int64_t begin, int64_t end, int32_t) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T* const line = input + offset(p.input, i / p.in_h, 0, i % p.in_h, 0);
+      for (int64_t c0 = 0; c0 < p.in_channels; c0 += kChannels) {
+        const int64_t n = lesser(kChannels, p.in_channels - c0);
+        T* to = output + i * p.in_w * p.in_channels + c0;
+        const T* from = line + c0 * p.input.c;
+        for (int64_t x = 0; x < p.in_w; ++x, to += p.in_channels, from += p.input.w) {
+          for (int64_t c = 0; c < n; ++c) to[c] = from[c * p.input.c];
+        }
+      }
+    }
+  });
+}
+
+template <typename T>
+int64_t staging_bytes(const Conv2dParams& p, const GemmPlan& plan) {
+  return plan.staged
+             ? round_up(p.batch * p.in_h * p.in_w * p.in_channels * int64_t{sizeof(T)}, 64)
+             : 0;
+}
+
+template <typename T>
+int64_t gemm_workspace_bytes(const Conv2dParams& p, int32_t threads) {
+  const GemmPlan plan = plan_gemm<T>(p, threads);
+  return staging_bytes<T>(p, plan) + plan.thread_bytes() * threads;
+}
+
+template <typename T>
+void gemm_run(const Conv2dParams& p, const T* input, const T* weight, const T* bias,
+              const T* residual, T* output, void* workspace, const Parallel& parallel) {
+  const GemmPlan plan = plan_gemm<T>(p, parallel.threads);
+  Gemm<T> gemm{p, plan, input, p.input, weight, bias, residual, static_cast<char*>(workspace)};
+  if (plan.staged) {
+    T* const staged = static_cast<T*>(workspace);
+    to_channels_last(p, input, staged, parallel);
+    gemm.input = staged;
+    gemm.in = {p.in_h * p.in_w * p.in_channels, 1, p.in_w * p.in_channels, p.in_channels};
+    gemm.workspace += staging_bytes<T>(p, plan);
+  }
+  if (p.pool == Pool::none) {
+    gemm.direct(output, parallel);
+  } else {
+    gemm.pooled(output, parallel);
+  }
+}
+
+}  // namespace
+}  // namespace zoo

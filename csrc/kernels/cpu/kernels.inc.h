@@ -1,0 +1,20 @@
+// All kernels of one instruction set; the file that includes this has included its vec_*.h.
+#pragma once
+
+#include "../table.h"
+#include "conv2d_depthwise.inc.h"
+#include "conv2d_gemm.inc.h"
+#include "pool2d.inc.h"
+
+namespace zoo {
+namespace {
+
+template <typename T>
+constexpr Kernels<T> kernels(const char* gemm, const char* depthwise) {
+  return {{gemm, gemm_workspace_bytes<T>, gemm_run<T>},
+          {depthwise, depthwise_workspace_bytes<T>, depthwise_run<T>},
+          {max_pool2d<T>, avg_pool2d<T>}};
+}
+
+}  // namespace
+}  // namespace zoo

@@ -1,0 +1,93 @@
+// GFLOP/s of the convolution kernels on a few shapes, one thread, weights hot in cache: for work
+// on a microkernel. Comparisons with PyTorch are `zoo bench`.
+#include <chrono>
+
+#include "pack.h"
+#include "support.h"
+
+namespace zoo::test {
+namespace {
+
+struct Case {
+  const char* name;
+  int64_t n, c, hw, o, k, s, p, g;
+  bool last;  // channels_last
+  Pool pool;
+  int64_t pk, ps, pp;
+};
+
+const Case kCases[] = {
+    {"3x3 64@56", 1, 64, 56, 64, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 64@56 nchw", 1, 64, 56, 64, 3, 1, 1, 1, false, Pool::none, 1, 1, 0},
+    {"3x3 128@28", 1, 128, 28, 128, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 512@7", 1, 512, 7, 512, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"1x1 64->256@56", 1, 64, 56, 256, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
+    {"1x1 64->256@56 nchw", 1, 64, 56, 256, 1, 1, 0, 1, false, Pool::none, 1, 1, 0},
+    {"1x1 1024->256@14", 1, 1024, 14, 256, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
+    {"stem 7x7 s2 3->64@224", 1, 3, 224, 64, 7, 2, 3, 1, true, Pool::none, 1, 1, 0},
+    {"stem + max 3x3 s2", 1, 3, 224, 64, 7, 2, 3, 1, true, Pool::max, 3, 2, 1},
+    {"3x3 3->32@32 b32 + max 2", 32, 3, 32, 32, 3, 1, 0, 1, true, Pool::max, 2, 2, 0},
+    {"3x3 64@224 + max 2", 1, 64, 224, 64, 3, 1, 1, 1, true, Pool::max, 2, 2, 0},
+    {"depthwise 3x3 96@56", 1, 96, 56, 96, 3, 1, 1, 96, true, Pool::none, 1, 1, 0},
+    {"depthwise 3x3 96@56 nchw", 1, 96, 56, 96, 3, 1, 1, 96, false, Pool::none, 1, 1, 0},
+    {"depthwise 5x5 672@14", 1, 672, 14, 672, 5, 1, 2, 672, true, Pool::none, 1, 1, 0},
+    {"depthwise 7x7 384@14", 1, 384, 14, 384, 7, 1, 3, 384, true, Pool::none, 1, 1, 0},
+};
+
+Strides dense(const Shape& s, bool last) {
+  return last ? Strides{s.h * s.w * s.c, 1, s.w * s.c, s.c}
+              : Strides{s.h * s.w * s.c, s.h * s.w, s.w, 1};
+}
+
+void measure(const KernelTable& table, const Case& z) {
+  Conv2dParams p;
+  p.batch = z.n, p.in_channels = z.c, p.in_h = p.in_w = z.hw, p.out_channels = z.o, p.groups = z.g;
+  p.window.kernel_h = p.window.kernel_w = z.k;
+  p.window.stride_h = p.window.stride_w = z.s;
+  p.window.pad_h = p.window.pad_w = z.p;
+  p.out_h = p.out_w = (z.hw + 2 * z.p - z.k) / z.s + 1;
+  p.activation = Activation::relu;
+  p.pool = z.pool;
+  p.pool_window.kernel_h = p.pool_window.kernel_w = z.pk;
+  p.pool_window.stride_h = p.pool_window.stride_w = z.ps;
+  p.pool_window.pad_h = p.pool_window.pad_w = z.pp;
+  if (z.pool != Pool::none) p.pool_h = p.pool_w = (p.out_h + 2 * z.pp - z.pk) / z.ps + 1;
+  const Shape in{z.n, z.c, z.hw, z.hw};
+  const int64_t side = z.pool == Pool::none ? p.out_h : p.pool_h;
+  const Shape out{z.n, z.o, side, side};
+  p.input = dense(in, z.last), p.output = dense(out, z.last);
+  Random random(1);
+  Tensor<float> input(in, p.input, 0), output(out, p.output, 0);
+  fill(random, input);
+  std::vector<float> packed(packed_size(z.o, z.c / z.g, z.k, z.k, z.g), 0.01f), bias(z.o, 0.1f);
+  const bool depthwise = packing_of(z.o, z.c / z.g, z.g) == Packing::depthwise;
+  const auto& kernel = depthwise ? table.f32.depthwise : table.f32.gemm;
+  void* workspace = std::aligned_alloc(64, size_t(kernel.workspace_bytes(p, 1) + 64) / 64 * 64);
+  Parallel one;
+  double best = 1e9;
+  double spent = 0;
+  for (int i = 0; i < 4 || (spent < 0.15 && i < 500); ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    kernel.run(p, input.data.get(), packed.data(), bias.data(), nullptr, output.data.get(),
+               workspace, one);
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+    best = std::min(best, time.count());
+    spent += time.count();
+  }
+  std::free(workspace);
+  const double flops = 2.0 * double(z.n * z.o * p.out_h * p.out_w * (z.c / z.g) * z.k * z.k);
+  std::printf("%-22s %-26s %8.3f ms %7.1f GFLOP/s\n", kernel.name, z.name, best * 1e3,
+              flops / best * 1e-9);
+}
+
+}  // namespace
+}  // namespace zoo::test
+
+int main(int argc, char** argv) {
+  using namespace zoo::test;
+  for (const zoo::KernelTable* table : tables()) {
+    if (argc > 1 && argv[1] != std::string(table->isa)) continue;
+    for (const Case& z : kCases) measure(*table, z);
+  }
+  return 0;
+}

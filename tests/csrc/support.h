@@ -1,0 +1,180 @@
+// What the kernels' tests share: checks, random numbers, tensors of any layout, threads.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/tables.h"
+#include "dispatch.h"
+#include "params.h"
+#include "table.h"
+
+namespace zoo::test {
+
+inline int failures = 0;
+
+inline void check(bool ok, const char* what, const char* file, int line) {
+  if (ok) return;
+  ++failures;
+  std::fprintf(stderr, "%s:%d: %s\n", file, line, what);
+}
+#define CHECK(condition) ::zoo::test::check((condition), #condition, __FILE__, __LINE__)
+
+// The tables under test: all that this machine can run. Under emulation, AVX-512 alone.
+inline std::vector<const KernelTable*> tables() {
+#ifdef ZOO_EMULATE_AVX512
+  return {&kAvx512Table};
+#else
+  std::vector<const KernelTable*> all;
+  for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+    if (const KernelTable* table = table_of(isa)) all.push_back(table);
+  }
+  return all;
+#endif
+}
+
+template <typename T>
+const Kernels<T>& kernels_of(const KernelTable& table) {
+  if constexpr (std::is_same_v<T, float>) {
+    return table.f32;
+  } else {
+    return table.f64;
+  }
+}
+
+struct Random {
+  std::mt19937_64 engine;
+
+  explicit Random(uint64_t seed) : engine(seed) {}
+  int64_t whole(int64_t low, int64_t high) {  // both ends included
+    return low + static_cast<int64_t>(engine() % static_cast<uint64_t>(high - low + 1));
+  }
+  bool chance(double p) { return real() < p; }
+  double real() { return static_cast<double>(engine() >> 11) * 0x1p-53; }
+  template <typename X>
+  X pick(std::initializer_list<X> choices) {
+    return *(choices.begin() + whole(0, static_cast<int64_t>(choices.size()) - 1));
+  }
+};
+
+// A Parallel over std::thread. Ranges are handed out so that uneven splits occur too.
+struct Threads {
+  Parallel parallel;
+
+  explicit Threads(int32_t threads) {
+    parallel.threads = threads;
+    parallel.run = [](const Parallel& self, int64_t count, void* context,
+                      void (*body)(void*, int64_t, int64_t, int32_t)) {
+      const int64_t used = std::min<int64_t>(self.threads, count);
+      std::vector<std::thread> pool;
+      for (int64_t t = 0; t < used; ++t) {
+        pool.emplace_back([=] {
+          body(context, count * t / used, count * (t + 1) / used, static_cast<int32_t>(t));
+        });
+      }
+      for (std::thread& thread : pool) thread.join();
+    };
+  }
+};
+
+struct Shape {
+  int64_t n, c, h, w;
+  int64_t count() const { return n * c * h * w; }
+};
+
+// Exactly the elements that the strides can reach, in a heap block of its own, so that the
+// address sanitizer sees any step outside. Elements between the strides hold `gap`.
+template <typename T>
+struct Tensor {
+  Shape shape{};
+  Strides strides{};
+  int64_t size = 0;
+  std::unique_ptr<T[]> data;
+
+  Tensor(const Shape& s, const Strides& st, T gap) : shape(s), strides(st) {
+    size = s.count() == 0 ? 0
+                          : (s.n - 1) * st.n + (s.c - 1) * st.c + (s.h - 1) * st.h +
+                                (s.w - 1) * st.w + 1;
+    data.reset(new T[static_cast<size_t>(size)]);
+    std::fill(data.get(), data.get() + size, gap);
+  }
+  int64_t place(int64_t n, int64_t c, int64_t h, int64_t w) const {
+    return n * strides.n + c * strides.c + h * strides.h + w * strides.w;
+  }
+  T& at(int64_t n, int64_t c, int64_t h, int64_t w) { return data[place(n, c, h, w)]; }
+  T at(int64_t n, int64_t c, int64_t h, int64_t w) const { return data[place(n, c, h, w)]; }
+
+  template <typename F>
+  void each(F f) const {
+    for (int64_t n = 0; n < shape.n; ++n) {
+      for (int64_t c = 0; c < shape.c; ++c) {
+        for (int64_t h = 0; h < shape.h; ++h) {
+          for (int64_t w = 0; w < shape.w; ++w) f(n, c, h, w);
+        }
+      }
+    }
+  }
+};
+
+// NCHW, channels_last, or any order of dimensions with gaps; `may_expand` allows stride 0.
+inline Strides random_strides(Random& random, const Shape& s, bool may_expand) {
+  int64_t order[] = {3, 2, 1, 0};  // from the innermost dimension on: w, h, c, n
+  const int64_t kind = random.whole(0, 3);
+  if (kind == 1) std::swap(order[0], order[2]), std::swap(order[1], order[2]);  // c, w, h, n
+  if (kind == 2) std::shuffle(order, order + 4, random.engine);
+  const bool last = kind == 3;  // channels_last with gaps
+  if (last) std::swap(order[0], order[2]), std::swap(order[1], order[2]);
+  const int64_t sizes[] = {s.n, s.c, s.h, s.w};
+  int64_t strides[4];
+  int64_t step = kind == 2 ? random.whole(1, 2) : 1;
+  for (int64_t d : order) {
+    strides[d] = step;
+    step *= sizes[d];
+    if (kind >= 2) step += random.whole(0, 3);
+    if (step == 0) step = 1;
+  }
+  if (may_expand && random.chance(0.1)) strides[random.whole(0, 3)] = 0;
+  return {strides[0], strides[1], strides[2], strides[3]};
+}
+
+template <typename T>
+void fill(Random& random, Tensor<T>& tensor, double scale = 1) {
+  tensor.each([&](auto... i) { tensor.at(i...) = static_cast<T>((random.real() * 2 - 1) * scale); });
+}
+
+// Some NaN and infinities.
+template <typename T>
+void spoil(Random& random, Tensor<T>& tensor) {
+  const T inf = std::numeric_limits<T>::infinity();
+  if (tensor.shape.count() == 0) return;
+  for (int i = 0; i < 4; ++i) {
+    tensor.at(random.whole(0, tensor.shape.n - 1), random.whole(0, tensor.shape.c - 1),
+              random.whole(0, tensor.shape.h - 1), random.whole(0, tensor.shape.w - 1)) =
+        random.pick<T>({inf, -inf, std::numeric_limits<T>::quiet_NaN()});
+  }
+}
+
+// NaN equals NaN, an infinity itself; otherwise within `bound`.
+inline bool close(double got, double expected, double bound) {
+  if (std::isnan(expected)) return std::isnan(got);
+  if (std::isinf(expected)) return got == expected;
+  return std::abs(got - expected) <= bound;
+}
+
+void test_dispatch();
+void test_pack();
+void test_activations();
+void test_conv2d();
+void test_pool2d();
+
+}  // namespace zoo::test

@@ -1,0 +1,112 @@
+// Dispatch, packing, and the accuracy of the activations.
+#include <cstring>
+
+#include "conv2d_list.h"
+#include "pack.h"
+#include "reference.h"
+
+namespace zoo::test {
+
+void test_dispatch() {
+  CHECK(table_of(Isa::scalar) != nullptr);
+  CHECK(table_of(best_isa()) != nullptr);
+  CHECK(isa_error() == nullptr);
+  for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+    const KernelTable* table = table_of(isa);
+    if (table != nullptr) CHECK(std::strcmp(table->isa, isa_name(isa)) == 0);
+    const Isa before = active_isa();
+    const char* problem = set_isa(isa_name(isa));
+    CHECK((problem == nullptr) == (table != nullptr));
+    CHECK(active_isa() == (table != nullptr ? isa : before));
+    // A level lends what it lacks from the one below.
+    CHECK(active_kernels<float>().gemm.run != nullptr);
+    CHECK(active_kernels<double>().gemm.run == table_of(Isa::scalar)->f64.gemm.run);
+    if (table != nullptr) CHECK(active_kernels<float>().gemm.run == table->f32.gemm.run);
+  }
+  const char* problem = set_isa("sse9");
+  CHECK(problem != nullptr && std::strstr(problem, "sse9") != nullptr);
+  set_isa(isa_name(best_isa()));
+
+  Conv2dParams p;
+  p.in_channels = 4, p.out_channels = 8, p.groups = 1;
+  CHECK(select_conv2d(p, DType::other) == Conv2dImpl::aten);
+  CHECK(kConv2dList[kConv2dListSize - 1].impl == Conv2dImpl::aten);
+}
+
+void test_pack() {
+  // 3 groups of 34 filters over 2 channels: two panels a group, the second with 30 zero columns.
+  const int64_t o = 102, c = 2, h = 3, w = 2, groups = 3;
+  Tensor<float> weight({o, c, h, w}, {c * h * w, h * w, w, 1}, 0);
+  weight.each([&](auto... i) {
+    weight.at(i...) = static_cast<float>(weight.place(i...) + 1);
+  });
+  const int64_t size = packed_size(o, c, h, w, groups);
+  CHECK(size == groups * 2 * c * h * w * kPanel);
+  std::unique_ptr<float[]> packed(new float[size]);
+  pack_weight(weight.data.get(), weight.strides, o, c, h, w, groups, packed.get());
+  bool same = true;
+  for (int64_t i = 0; i < size; ++i) {
+    const int64_t j = i % kPanel, k = i / kPanel % (c * h * w), panel = i / kPanel / (c * h * w);
+    const int64_t column = panel % 2 * kPanel + j, group = panel / 2;
+    const float expected =
+        column < 34 ? weight.at(group * 34 + column, k % c, k / c / w, k / c % w) : 0;
+    same = same && packed[i] == expected;
+  }
+  CHECK(same);
+  CHECK(packing_of(8, 1, 8) == Packing::depthwise);
+  CHECK(packing_of(16, 1, 8) == Packing::gemm);
+  CHECK(packed_size(40, 1, 3, 3, 40) == 9 * 64);
+}
+
+// Each activation over a sweep of floats, through a depthwise 1x1 convolution by 1.
+void test_activations() {
+  const int64_t count = 1 << 16;
+  std::vector<float> input(count), output(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const double t = double(i) / double(count / 2) - 1;  // -1 .. 1, denser near 0
+    input[i] = static_cast<float>(t * t * t * 100);
+  }
+  const float inf = std::numeric_limits<float>::infinity();
+  const float special[] = {0, inf, -inf, std::nanf(""), 88.72f, 88.73f, -88.5f, -103, -104, 1e-30f,
+                           -1e-30f, 3e38f, -3e38f, 6, -3, 3};
+  std::copy(std::begin(special), std::end(special), input.begin());
+
+  for (const KernelTable* table : tables()) {
+    for (int a = 0; a <= static_cast<int>(Activation::leaky_relu); ++a) {
+      Conv2dParams p;
+      p.batch = p.in_channels = p.out_channels = p.in_h = p.out_h = 1;
+      p.in_w = p.out_w = count;
+      p.activation = static_cast<Activation>(a);
+      p.input = p.output = {count, count, count, 1};
+      std::vector<float> packed(kPanel);
+      packed[0] = 1;
+      table->f32.depthwise.run(p, input.data(), packed.data(), nullptr, nullptr, output.data(),
+                               nullptr, Threads(2).parallel);
+      double worst = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        const double expected = activation(p.activation, input[i]);
+        // PyTorch's hardswish multiplies before it divides by 6, and overflows there.
+        if (p.activation == Activation::hardswish && std::abs(input[i]) > 1e37f) continue;
+        // gelu multiplies x by 1 + erf, which cancels where x is negative, here as in PyTorch.
+        const bool cancels = p.activation == Activation::gelu;
+        const double scale = cancels ? std::max(std::abs(expected), std::abs(input[i]) / 4.0)
+                                     : std::abs(expected);
+        // Below 1e-36, x / (1 + exp(-x)) has overflown to 0, in PyTorch too.
+        const double unit = std::max(scale * 0x1p-23, 1e-36);
+        if (!std::isfinite(expected)) {
+          CHECK(close(output[i], expected, 0));
+          continue;
+        }
+        const double error = std::abs(output[i] - expected) / unit;
+        if (!(error <= worst)) worst = error;
+      }
+      if (!(worst <= 4)) {
+        std::fprintf(stderr, "%s: activation %d is off by %.1f units in the last place\n",
+                     table->isa, a, worst);
+      }
+      CHECK(worst <= 4);
+    }
+  }
+}
+
+}  // namespace zoo::test
