@@ -126,8 +126,7 @@ def _key(
 def _rows(body: bytes) -> list[Row]:
     names, *lines = body.splitlines()
     return [
-        Row(name, tags, line)
-        for (name, tags), line in zip(json.loads(names), lines, strict=True)
+        Row(name, tags, line) for (name, tags), line in zip(json.loads(names), lines, strict=True)
     ]
 
 
@@ -146,7 +145,7 @@ def _read(path: str, key: dict[str, Any]) -> list[Row] | None:
 
 def _build(catalog: Catalog, plugin: str) -> bytes:
     """Run the builder and return the body of the index."""
-    from zoo.discovery import check_specs
+    from zoo.loading import check_specs
     from zoo.registry import load_target
 
     say(f"indexing {plugin} ...")

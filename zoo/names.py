@@ -35,11 +35,13 @@ def matcher(patterns: str | Iterable[str]) -> Callable[[str], bool]:
     return lambda name: match(name) is not None
 
 
-def closest(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
-    """Return the candidates that resemble ``name`` most, the closest first."""
+def closest(
+    name: str, candidates: Iterable[str], limit: int = 3, likeness: float = 0.6
+) -> list[str]:
+    """Return the candidates that are at least so much like ``name``, the closest first."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, candidates, n=limit, cutoff=0.6)
+    return get_close_matches(name, candidates, n=limit, cutoff=likeness)
 
 
 def one_line(text: object, limit: int = 400) -> str:

@@ -12,8 +12,9 @@ from typing import Any
 
 from zoo import catalog
 from zoo.config import prefer
-from zoo.discovery import CAUGHT, HOOKS, Plugin, discover
+from zoo.discovery import discover
 from zoo.errors import AmbiguousName, PluginError, UnknownName, UsageError
+from zoo.loading import CAUGHT, HOOKS, Plugin
 from zoo.names import closest, natural_key, one_line
 from zoo.specs import Architecture, Catalog, Spec
 from zoo.validation import Mistake, is_target
@@ -115,7 +116,7 @@ class Registry:
         with self._lock:
             if self._rows is not None:
                 return
-            self._rows = {}
+            offered: dict[str, list[catalog.Row]] = {}
             for plugin in self._plugins:
                 specs = plugin.specs.get("architectures", [])
                 catalogs = [spec for spec in specs if isinstance(spec, Catalog)]
@@ -128,8 +129,9 @@ class Registry:
                     self._entries.clear()
                     self._by_name.clear()
                 else:
-                    self._rows[plugin.name] = rows
+                    offered[plugin.name] = rows
                     plugin.contributes["architectures"] = len(specs) - len(catalogs) + len(rows)
+            self._rows = offered
 
     @staticmethod
     def _read_catalogs(plugin: Plugin, catalogs: list[Catalog]) -> list[catalog.Row]:
@@ -212,26 +214,25 @@ class Registry:
         noun, listing = _NOUNS[kind]
         message = f"there is no {noun} {name!r}"
         plugin, slash, bare = name.rpartition("/")
-        broken = [p for p in self._plugins if p.state in ("failed", "incompatible")]
-        if slash and (known := [p for p in self._plugins if p.name == plugin]):
-            if known[0].state != "active":
-                return f"{message}: plugin {plugin!r} is {known[0].state} ({known[0].error})"
-        elif slash:
-            names = ", ".join(p.name for p in self._plugins if p.state == "active")
-            message += f": no plugin {plugin!r} is installed (there are {names})"
+        known = [found for found in self._plugins if found.name == plugin]
+        if known and all(found.state != "active" for found in known):
+            return f"{message}: plugin {plugin!r} is {known[0].state} ({known[0].error})"
+        if slash and not known:
+            active = [found.name for found in self._plugins if found.state == "active"]
+            message += f": no plugin {plugin!r} is installed (there are {', '.join(active)})"
+        resembling: dict[str, str] = {}
+        for entry in self.entries(kind):
+            if not known or entry.plugin == plugin:
+                resembling.setdefault(entry.bare, entry.name)
         if kind == "architectures":
             bare = bare.partition(".")[0]
-        by_bare: dict[str, str] = {}
-        for entry in self.entries(kind):
-            if not slash or entry.plugin == plugin or not known:
-                by_bare.setdefault(entry.bare, entry.name)
-        meant = [by_bare[match] for match in closest(bare, by_bare)]
-        if meant:
-            message += f"; did you mean {' or '.join(meant)}"
-        else:
-            message += f"; {listing} shows all"
+        meant = [resembling[match] for match in closest(bare, resembling)]
+        message += f"; did you mean {', '.join(meant)}?" if meant else f"; see {listing}"
+        broken = [
+            found.name for found in self._plugins if found.state in ("failed", "incompatible")
+        ]
         if broken:
-            message += f" (plugins that failed to load: {', '.join(p.name for p in broken)})"
+            message += f" (plugins that could not be loaded: {', '.join(dict.fromkeys(broken))})"
         return message
 
 

@@ -56,6 +56,7 @@ def load_pretrained(
         loader(model, weights, num_classes=num_classes, in_chans=in_chans)
         return
     state = read(locate(weights.source, weights.sha256), weights.sha256)
+    state = _without_wrappers(state, model)
     if weights.convert is not None:
         state = load_target(weights.convert)(state, model)
     size = weights.input_size or spec.input_size
@@ -75,7 +76,7 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
         WeightsError: the file is absent, damaged, holds more than tensors, or does not fit.
     """
     file = Path(os.path.expanduser(path))
-    _load(model, read(file), str(file), set())
+    _load(model, _without_wrappers(read(file), model), str(file), set())
 
 
 def locate(source: str, sha256: str | None = None) -> Path:
@@ -90,7 +91,7 @@ def locate(source: str, sha256: str | None = None) -> Path:
         return _download(source, sha256)
     if source.startswith("hf-hub:"):
         return _from_hub(source.removeprefix("hf-hub:"))
-    path = Path(os.path.expanduser(source.removeprefix("file:")))
+    path = Path(os.path.expanduser(source))
     if not path.is_file():
         raise WeightsError(f"there is no weights file {str(path)!r}")
     return path
@@ -187,16 +188,33 @@ def read(path: Path, sha256: str | None = None) -> StateDict:
 
 
 def unwrap(loaded: Any, path: Path) -> StateDict:
-    """Return the state dict within what a checkpoint holds, without wrappers' prefixes."""
+    """Return the state dict within what a checkpoint holds.
+
+    Raises:
+        WeightsError: there is none.
+    """
     for container in CONTAINERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(container), Mapping):
             loaded = loaded[container]
             break
-    if not isinstance(loaded, Mapping) or not any(isinstance(t, Tensor) for t in loaded.values()):
-        raise WeightsError(f"{path} holds no state dict: no tensors under names were found")
-    state = dict(loaded)
-    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    if (
+        not isinstance(loaded, Mapping)
+        or not loaded
+        or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items())
+    ):
+        raise WeightsError(f"{path} holds no state dict, that is, tensors under their names")
+    return dict(loaded)
+
+
+def _without_wrappers(state: StateDict, model: nn.Module) -> StateDict:
+    """Return the state dict without the prefixes of wrappers that the model is not in."""
+    own = model.state_dict()
+    for _ in PREFIXES:
+        for prefix in PREFIXES:
+            if all(name.startswith(prefix) for name in state) and not any(
+                name.startswith(prefix) for name in own
+            ):
+                state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 
@@ -216,7 +234,7 @@ def _mismatched(state: StateDict, model: nn.Module) -> dict[str, tuple[Tensor, T
     return {
         name: (tensor, own[name])
         for name, tensor in state.items()
-        if name in own and isinstance(tensor, Tensor) and tensor.shape != own[name].shape
+        if name in own and tensor.shape != own[name].shape
     }
 
 
