@@ -16,16 +16,18 @@ from zoo.cli.where import (
     parse_number,
 )
 from zoo.errors import UsageError
+from zoo.registry import Entry
 from zoo.specs import Architecture, Weights
 
 
 def model(name: str = "net", **fields: object) -> Model:
-    return Model(f"p/{name}", "p", Architecture(name, factory="a:b", **fields))  # type: ignore[arg-type]
+    spec = Architecture(name, factory="a:b", **fields)  # type: ignore[arg-type]
+    return Model(Entry("p", name, spec))
 
 
 def keeps(text: str, item: Model) -> bool | None:
     """True, False, or None for "not known"."""
-    kept, unknown = parse_condition(text, metric_names([item])).select([item])
+    kept, unknown = parse_condition(text, lambda: metric_names([item])).select([item])
     assert len(kept) + unknown <= 1
     return None if unknown else bool(kept)
 
@@ -131,13 +133,13 @@ def test_conditions_on_weights_hold_for_the_same_weights() -> None:
     bound = Weights(source="y", license="CC-BY-NC-4.0", metrics={"top1": 80})
     models = [model(weights={"bound": bound, "free": free, "silent": Weights(source="z")})]
     first, _ = parse_condition("license=commercial").select(models)
-    assert list(first[0].spec.weights) == ["free"]
-    second, unknown = parse_condition("top1>75", ["top1"]).select(first)
+    assert list(first[0].weights) == ["free"]
+    second, unknown = parse_condition("top1>75", lambda: ["top1"]).select(first)
     assert (second, unknown) == ([], 0)
-    best, _ = parse_condition("top1>75", ["top1"]).select(models)
-    assert list(best[0].spec.weights) == ["bound"]
+    best, _ = parse_condition("top1>75", lambda: ["top1"]).select(models)
+    assert list(best[0].weights) == ["bound"]
     tagged, _ = parse_condition("tag=f*").select(models)
-    assert list(tagged[0].spec.weights) == ["free"]
+    assert list(tagged[0].weights) == ["free"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import click
@@ -14,13 +15,19 @@ from zoo.models import list_models
 from zoo.names import closest, natural_key
 from zoo.registry import get_registry
 
+
+def _some_tags(tags: Sequence[str]) -> str:
+    more = f" +{len(tags) - 2}" if len(tags) > 2 else ""
+    return joined(tags[:2]) + more or "-"
+
+
 _COLUMNS = [
     Column("name", shrink=True),
     Column("family", shrink=True),
     Column("params", show=human_count, right=True),
     Column("macs", show=human_count, right=True),
     Column("input_size", title="input", show=human_size, right=True),
-    Column("pretrained", show=lambda tags: joined(tags) if tags else "-", shrink=True),
+    Column("pretrained", show=_some_tags, shrink=True),
     Column("license", shrink=True),
 ]
 
@@ -72,11 +79,9 @@ def command(
     """
     wanted = set(list_models(patterns, plugin=plugin, pretrained=pretrained))
     models = [
-        Model(entry.name, entry.plugin, entry.spec)
-        for entry in get_registry().entries("architectures")
-        if entry.name in wanted
+        Model(entry) for entry in get_registry().entries("architectures") if entry.name in wanted
     ]
-    metrics = metric_names(models)
+    metrics = cache(partial(metric_names, models))
     key, descending = _sort_key(sort, metrics)
     texts = [*([f"family={family}"] if family else []), *conditions]
     for condition in [parse_condition(text, metrics) for text in texts]:
@@ -85,12 +90,14 @@ def command(
             noun = "model" if unknown == 1 else "models"
             note(f"{condition.text}: left out {unknown} {noun} with unknown {condition.field}")
     found = len(models)
-    if sort != "name":
+    if key is not None:
         models = ordered(models, key, descending != desc)
-    elif desc:
+    elif descending != desc:
         models.reverse()
     models = models[:limit]
-    print_rows([_row(model) for model in models], format_, _COLUMNS)
+    # Rows of names alone decode no spec, which would take as long as all the rest.
+    make = _row if format_ != "names" else lambda model: {"name": model.name}
+    print_rows([make(model) for model in models], format_, _COLUMNS)
     if not found:
         plain = [pattern for pattern in patterns if not set("*?[") & set(pattern)]
         note("no models found" + (f"; try '*{plain[0]}*'" if plain else ""))
@@ -110,33 +117,40 @@ def ordered(models: Sequence[Model], key: Callable[[Model], Any], descending: bo
     return [model for _, model in known] + [model for value, model in keyed if value is None]
 
 
-def _sort_key(text: str, metrics: list[str]) -> tuple[Callable[[Model], Any], bool]:
-    """Turn KEY or -KEY into a function of a model, and whether the order is descending."""
+def _sort_key(
+    text: str, metrics: Callable[[], list[str]]
+) -> tuple[Callable[[Model], Any] | None, bool]:
+    """Turn KEY or -KEY into a function of a model, and whether the order is descending.
+
+    The function is None for the name, by which models are in order already.
+    """
     name = text.removeprefix("-")
     descending = name != text
+    if name == "name":
+        return None, descending
     if name in NUMBERS:
         return (lambda model: NUMBERS[name](model.spec)), descending
     if name == "license":
         return _license, descending
     if name in TEXTS:
         return (lambda model: next(iter(TEXTS[name](model)), None)), descending
-    if name in metrics:
+    if name in metrics():
         # The best of a model's weights, whichever end of the list the best is to come at.
         return (lambda model: max(_metric(model, name), default=None)), descending
-    known = [*NUMBERS, *TEXTS, "license", *metrics]
+    known = [*NUMBERS, *TEXTS, "license", *metrics()]
     close = closest(name, known, 1)
     hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
     raise UsageError(f"--sort {text!r}: no key {name!r}; {hint}")
 
 
 def _metric(model: Model, name: str) -> list[float]:
-    weights = model.spec.weights.values()
+    weights = model.weights.values()
     return [item.metrics[name] for item in weights if name in item.metrics]
 
 
 def _license(model: Model) -> str | None:
     """Return the licence of the first weights shown, or of the architecture without any."""
-    weights = next(iter(model.spec.weights.values()), None)
+    weights = next(iter(model.weights.values()), None)
     return weights.license if weights else model.spec.license
 
 
@@ -144,12 +158,12 @@ def _row(model: Model) -> dict[str, Any]:
     spec = model.spec
     return {
         "name": model.name,
-        "plugin": model.plugin,
+        "plugin": model.entry.plugin,
         "family": spec.family,
         "params": spec.params,
         "macs": spec.macs,
         "input_size": spec.input_size,
         "num_classes": spec.num_classes,
-        "pretrained": list(spec.weights),
+        "pretrained": list(model.weights),
         "license": _license(model),
     }

@@ -17,8 +17,9 @@ from zoo.cli.output import (
     write_file,
 )
 from zoo.data.find import Found, find_images
-from zoo.errors import UsageError
+from zoo.errors import UsageError, WeightsError
 from zoo.evaluation.results import ImageResult
+from zoo.registry import get_registry
 
 _COLUMNS = [
     Column("image", shrink=True),
@@ -102,9 +103,17 @@ def command(
     check_output_file(output, force)
     if num_classes is not None and checkpoint is None:
         raise UsageError("--num-classes needs --checkpoint: pretrained weights have their own head")
+    # Names are checked before torch is imported, which takes seconds.
+    entry, tag = get_registry().resolve_weights(model)
+    if checkpoint is None and not entry.tags:
+        raise WeightsError(
+            f"{entry.name} has no pretrained weights: give some with --checkpoint FILE, or choose "
+            "one of the models that zoo list-models --pretrained shows"
+        )
     found = list(find_images(images))
     if any(image.error is None for image in found):
-        results = _predict(found, model, checkpoint, num_classes, topk, batch_size, device)
+        name = entry.name if tag is None else f"{entry.name}.{tag}"
+        results = _predict(found, name, checkpoint, num_classes, topk, batch_size, device)
     else:
         # Importing torch and loading a model would only delay the bad news.
         results = [ImageResult(image.path, error=image.error) for image in found]

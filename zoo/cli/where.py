@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import Any
 
 from zoo.errors import UsageError
 from zoo.names import closest
+from zoo.registry import Entry
 from zoo.specs import Architecture, Weights
 
 COMMERCIAL_LICENSES = frozenset(
@@ -49,11 +50,26 @@ _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An architecture under its canonical name, perhaps with only some of its weights."""
+    """A model of the registry, perhaps with only some of its weights."""
 
-    name: str
-    plugin: str
-    spec: Architecture
+    entry: Entry
+    narrowed: Mapping[str, Weights] | None = None
+
+    @property
+    def name(self) -> str:
+        """The canonical name."""
+        return self.entry.name
+
+    @property
+    def spec(self) -> Architecture:
+        """What the plugin says; decoded on first use, so names alone cost little."""
+        spec: Architecture = self.entry.spec
+        return spec
+
+    @property
+    def weights(self) -> Mapping[str, Weights]:
+        """Tag -> weights that fulfil all conditions so far."""
+        return self.spec.weights if self.narrowed is None else self.narrowed
 
 
 NUMBERS: dict[str, Callable[[Architecture], float | None]] = {
@@ -68,13 +84,16 @@ NUMBERS: dict[str, Callable[[Architecture], float | None]] = {
 
 TEXTS: dict[str, Callable[[Model], Iterable[str | None]]] = {
     "name": lambda model: [model.name, model.spec.name],
-    "plugin": lambda model: [model.plugin],
+    "plugin": lambda model: [model.entry.plugin],
     "family": lambda model: [model.spec.family],
     "interpolation": lambda model: [model.spec.interpolation],
     "native_for": lambda model: model.spec.native_for,
     "capabilities": lambda model: model.spec.capabilities,
 }
 """Text fields of a model, each with all its values."""
+
+WEIGHT_TEXTS = ("license", "tag")
+"""Text fields of single weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +123,13 @@ class Condition:
             elif self.field in TEXTS:
                 verdict = self._match(TEXTS[self.field](model))
             else:
-                every = model.spec.weights
-                verdicts = {tag: self._weights(tag, weights) for tag, weights in every.items()}
-                fitting = {tag: every[tag] for tag, fits in verdicts.items() if fits}
+                verdicts = {
+                    tag: self._weights(tag, weights) for tag, weights in model.weights.items()
+                }
+                fitting = {tag: model.weights[tag] for tag, fits in verdicts.items() if fits}
                 known = any(fits is not None for fits in verdicts.values())
                 verdict = bool(fitting) if known else None
-                model = replace(model, spec=replace(model.spec, weights=fitting))
+                model = Model(model.entry, fitting)
             if verdict:
                 kept.append(model)
             unknown += verdict is None
@@ -150,13 +170,14 @@ def parse_number(text: str) -> float:
     return float(match["number"].replace("_", "")) * _UNITS[match["unit"].lower()]
 
 
-def parse_condition(text: str, metrics: Iterable[str] = ()) -> Condition:
+def parse_condition(text: str, metrics: Callable[[], Sequence[str]] = tuple) -> Condition:
     """Read a condition.
 
     Args:
         text: ``FIELD OPERATOR VALUE`` with one of ``< <= > >= = == !=``. Texts are compared
             without regard to case, by ``=`` and ``!=`` alone, and may have wildcards.
-        metrics: names of the published metrics that may be asked for besides.
+        metrics: returns the names of the published metrics that may be asked for besides;
+            called only for a field of no other kind.
 
     Raises:
         UsageError: unknown field, missing or unfit operator or value.
@@ -165,14 +186,14 @@ def parse_condition(text: str, metrics: Iterable[str] = ()) -> Condition:
     if match is None:
         raise UsageError(f"--where {text!r}: write FIELD OPERATOR VALUE, e.g. 'params<5M'")
     field, sign, value = match["field"], match["operator"], match["value"]
-    known = [*NUMBERS, *TEXTS, "license", "tag", *metrics]
-    if field not in known:
+    fields = [*NUMBERS, *TEXTS, *WEIGHT_TEXTS]
+    if field not in fields and field not in (known := [*fields, *metrics()]):
         close = closest(field, known, 1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         raise UsageError(f"--where {text!r}: no field {field!r}; {hint}")
     if not value:
         raise UsageError(f"--where {text!r}: a value is missing after {sign}")
-    if field in TEXTS or field in ("license", "tag"):
+    if field in TEXTS or field in WEIGHT_TEXTS:
         if sign not in ("=", "==", "!="):
             raise UsageError(f"--where {text!r}: {field} is text, use = or !=")
         return Condition(text, field, sign, value)
@@ -184,5 +205,5 @@ def parse_condition(text: str, metrics: Iterable[str] = ()) -> Condition:
 
 def metric_names(models: Iterable[Model]) -> list[str]:
     """List the metrics that any weights publish, sorted."""
-    weights = chain.from_iterable(model.spec.weights.values() for model in models)
+    weights = chain.from_iterable(model.weights.values() for model in models)
     return sorted({metric for item in weights for metric in item.metrics})

@@ -36,7 +36,7 @@ def open_image(path: str, channels: int = 3) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels: possibly a decompression bomb") from error
     except OSError as error:
-        raise ImageError(error.strerror or str(error)) from error
+        raise ImageError(error.strerror or f"damaged: {error}") from error
     except (ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError) as error:
         # Pillow's decoders let these out where a damaged file leads them astray.
         raise ImageError(f"damaged: {error}") from error
