@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.benchmark.problem import Problem
-from zoo.benchmark.shapes import CONV_OPS, POOLS
-from zoo.errors import UsageError
+from zoo.benchmark.shapes import CONV_OPS, OPS, POOLS
+from zoo.errors import UsageError, ZooError
 
 Run = Callable[[], Tensor]
 
 
-def _accepts(problem: Problem) -> str | None:
+def _nothing(problem: Problem) -> str | None:
     return None
 
 
@@ -35,12 +35,16 @@ class Candidate:
         name: how results call it.
         build: prepares everything for a problem and returns the function to be timed.
         declines: why it cannot take a problem, or None if it can.
+        explain: name of the implementation that runs inside, where that is known.
+        ops: the ops that it competes in.
         builtin: whether PyTorch brings it: the best of these is what others are held against.
     """
 
     name: str
     build: Callable[[Problem], Run]
-    declines: Callable[[Problem], str | None] = _accepts
+    declines: Callable[[Problem], str | None] = _nothing
+    explain: Callable[[Problem], str | None] = _nothing
+    ops: tuple[str, ...] = OPS
     builtin: bool = False
 
 
@@ -55,10 +59,16 @@ def _needs_extension(problem: Problem) -> str | None:
     return None if importlib.util.find_spec("zoo._C") else "the extension zoo._C is not built"
 
 
-def _packs(problem: Problem) -> str | None:
-    if problem.case.op not in CONV_OPS:
-        return "a pool has no weight to pack"
-    return _needs_extension(problem)
+def _chosen_kernel(problem: Problem) -> str | None:
+    from zoo import ops
+
+    case = problem.case
+    if case.op not in CONV_OPS:
+        return None
+    shapes = (tuple(problem.input.shape), case.weight_shape)
+    window = (case.stride, case.padding, 1, case.groups)
+    choices = ops.explain_conv2d(*shapes, *window, problem.input.dtype)
+    return next(choice["implementation"] for choice in choices if choice["chosen"])
 
 
 def _pool_arguments(problem: Problem) -> dict[str, Any]:
@@ -190,7 +200,7 @@ def _onednn(problem: Problem) -> Run:
 
 def _nnpack_declines(problem: Problem) -> str | None:
     case = problem.case
-    if case.op not in CONV_OPS or (case.kernel, case.stride, case.groups) != (3, 1, 1):
+    if (case.kernel, case.stride, case.groups) != (3, 1, 1):
         return "NNPACK's Winograd takes 3x3 convolutions with stride 1 and one group"
     if problem.input.dtype != torch.float32:
         return "NNPACK has no float64"
@@ -210,9 +220,9 @@ def _nnpack(problem: Problem) -> Run:
 
 
 OURS = (
-    Candidate("zoo", _zoo, _needs_extension),
-    Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension),
-    Candidate("zoo-packed", _zoo_packed, _packs),
+    Candidate("zoo", _zoo, _needs_extension, _chosen_kernel),
+    Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel),
+    Candidate("zoo-packed", _zoo_packed, _needs_extension, _chosen_kernel, ops=CONV_OPS),
 )
 
 RIVALS = (
@@ -220,20 +230,26 @@ RIVALS = (
     Candidate("eager-nhwc", _eager_nhwc, builtin=True),
     Candidate("inductor", _inductor, _needs_compiler, builtin=True),
     Candidate("onednn", _onednn, _onednn_declines, builtin=True),
-    Candidate("nnpack", _nnpack, _nnpack_declines, builtin=True),
+    Candidate("nnpack", _nnpack, _nnpack_declines, ops=CONV_OPS, builtin=True),
 )
 
 
-def choose(rivals: Sequence[str], extra: Sequence[str] = ()) -> list[Candidate]:
-    """Return ours, the named rivals and the extra ones, which are import targets."""
+def choose(op: str, rivals: Sequence[str], extra: Sequence[str] = ()) -> list[Candidate]:
+    """Return ours, the named rivals and the extra ones, which are import targets, for an op.
+
+    Raises UsageError for a target that is no candidate.
+    """
     chosen = [*OURS, *(rival for rival in RIVALS if rival.name in rivals)]
     for target in extra:
         from zoo.registry import load_target
 
-        candidate = load_target(target)
+        try:
+            candidate = load_target(target)
+        except ZooError as error:
+            raise UsageError(f"--candidate: {error}") from None
         if not isinstance(candidate, Candidate):
             raise UsageError(f"{target} is no zoo.benchmark.candidates.Candidate")
         if candidate.name in {other.name for other in (*OURS, *RIVALS, *chosen)}:
             raise UsageError(f"{target}: the name {candidate.name!r} is taken")
         chosen.append(candidate)
-    return chosen
+    return [candidate for candidate in chosen if op in candidate.ops]

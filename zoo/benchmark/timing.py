@@ -74,36 +74,46 @@ def calibrate(run: Run, block_s: float) -> tuple[int, float]:
         calls = min(calls * 10, math.ceil(1.1 * block_s / max(seconds, 1e-9)))
 
 
+def enough(disturbances: Sequence[float], plan: Plan) -> bool:
+    """Whether so many rounds were undisturbed (1 at most), or patience has ended."""
+    clean = sum(disturbed <= 1 for disturbed in disturbances)
+    return clean >= plan.rounds or len(disturbances) >= plan.rounds * plan.patience
+
+
+def rounds_to_keep(disturbances: Sequence[float], wanted: int) -> list[int]:
+    """Return the numbers of the rounds that count: undisturbed ones, then the least disturbed."""
+    by_disturbance = sorted(range(len(disturbances)), key=lambda i: max(1.0, disturbances[i]))
+    return sorted(by_disturbance[:wanted])
+
+
 def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Plan) -> Timings:
     """Time rounds A B C, B A C, ... in random order, until enough of them were undisturbed.
 
     When patience ends first, the least disturbed of the others make up the number.
     """
     order, shuffle = list(runs), random.Random(plan.seed).shuffle
-    rounds: list[tuple[float, dict[str, float]]] = []
-    clean = 0
+    rounds: list[dict[str, float]] = []
+    disturbances: list[float] = []
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while clean < plan.rounds and len(rounds) < plan.rounds * plan.patience:
+        while not enough(disturbances, plan):
             shuffle(order)
             seconds = {}
             before = Snapshot.take()
             for name in order:
                 runs[name]()  # its data and code come back into the caches
                 seconds[name] = block_seconds(runs[name], calls[name])
-            disturbed = disturbance(before, Snapshot.take())
-            rounds.append((disturbed, seconds))
-            clean += disturbed <= 1
+            disturbances.append(disturbance(before, Snapshot.take()))
+            rounds.append(seconds)
     finally:
         if collecting:
             gc.enable()
-    limit = max(1.0, sorted(disturbed for disturbed, _ in rounds)[plan.rounds - 1])
-    kept = [entry for entry in rounds if entry[0] <= limit][: plan.rounds]
+    kept = rounds_to_keep(disturbances, plan.rounds)
     return Timings(
-        {name: [seconds[name] for _, seconds in kept] for name in runs},
+        {name: [rounds[number][name] for number in kept] for name in runs},
         thrown_away=len(rounds) - len(kept),
-        disturbed_kept=sum(disturbed > 1 for disturbed, _ in kept),
+        disturbed_kept=sum(disturbances[number] > 1 for number in kept),
     )
 
 
@@ -198,6 +208,7 @@ def measure_case(
                 "candidate": name,
                 **_row(problem, samples[name], samples[best] if best else None, resolution),
                 **facts[name],
+                "implementation": ready[name].explain(problem),
                 "best_builtin": best,
                 "builtin": ready[name].builtin,
                 "calls_per_block": calls[name],

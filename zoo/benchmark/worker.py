@@ -52,7 +52,7 @@ def _measure(job: Job, events: Any) -> None:
         print(json.dumps({"event": event, **facts}), file=events, flush=True)
 
     torch.set_num_threads(job.threads)
-    candidates = choose(job.rivals, job.candidates)
+    candidates = choose(job.op, job.rivals, job.candidates)
     dtype = getattr(torch, job.dtype)
     plan = Plan(rounds=job.rounds, block_s=job.block_ms / 1e3)
     send("environment", **describe_process(), **describe_torch(dtype), **_describe_zoo())
@@ -71,8 +71,8 @@ def _describe_zoo() -> dict[str, Any]:
     try:
         from zoo import ops
     except ImportError:
-        return {"zoo_capability": None}
-    return {"zoo_capability": ops.cpu_capability()}
+        return {"zoo_capability": None, "zoo_build": None}
+    return {"zoo_capability": ops.cpu_capability(), "zoo_build": ops.build_info()}
 
 
 def main() -> int:
