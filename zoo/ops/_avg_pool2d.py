@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed
+from zoo.ops._shapes import Ints, listed, pool2d_options
 
 _avg_pool2d = op("avg_pool2d")
 
@@ -43,11 +43,10 @@ def avg_pool2d(
     output: Tensor = _avg_pool2d(
         input.unsqueeze(0) if single else input,
         listed(kernel_size),
-        [] if stride is None else listed(stride),
-        listed(padding),
-        ceil_mode,
-        count_include_pad,
-        divisor_override,
+        **pool2d_options(stride, padding),
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor_override=divisor_override,
     )
     return output.squeeze(0) if single else output
 

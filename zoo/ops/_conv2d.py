@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed
+from zoo.ops._shapes import Ints, window_options
 
 Activation = Literal[
     "none",
@@ -81,10 +81,7 @@ def conv2d(
         input,
         weight,
         bias,
-        listed(stride),
-        listed(padding),
-        listed(dilation),
-        groups,
+        **window_options(stride, padding, dilation, groups),
         activation=activation,
         residual=residual,
     )

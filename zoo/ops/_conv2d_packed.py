@@ -13,9 +13,9 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
-from zoo.ops._conv2d_pool import Pool, pooled_sizes
+from zoo.ops._conv2d_pool import Pool, pool_options, pooled_sizes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed
+from zoo.ops._shapes import Ints, window_options
 
 _conv2d_prepack = op("conv2d_prepack")
 _conv2d_packed = op("conv2d_packed")
@@ -58,10 +58,7 @@ def conv2d_packed(
         packed_weight,
         weight_size,
         bias,
-        listed(stride),
-        listed(padding),
-        listed(dilation),
-        groups,
+        **window_options(stride, padding, dilation, groups),
         activation=activation,
         residual=residual,
     )
@@ -93,15 +90,10 @@ def conv2d_pool_packed(
         packed_weight,
         weight_size,
         bias,
-        listed(stride),
-        listed(padding),
-        listed(dilation),
-        groups,
+        **window_options(stride, padding, dilation, groups),
         activation=activation,
         pool=pool,
-        pool_kernel=listed(pool_kernel),
-        pool_stride=[] if pool_stride is None else listed(pool_stride),
-        pool_padding=listed(pool_padding),
+        **pool_options(pool_kernel, pool_stride, pool_padding),
     )
     return output
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, named_padding
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed
+from zoo.ops._shapes import Ints, listed, window_options
 
 Pool = Literal["max", "avg"]
 
@@ -65,17 +65,26 @@ def conv2d_pool(
         input.unsqueeze(0) if single else input,
         weight,
         bias,
-        listed(stride),
-        listed(padding),
-        listed(dilation),
-        groups,
+        **window_options(stride, padding, dilation, groups),
         activation=activation,
         pool=pool,
-        pool_kernel=listed(pool_kernel),
-        pool_stride=[] if pool_stride is None else listed(pool_stride),
-        pool_padding=listed(pool_padding),
+        **pool_options(pool_kernel, pool_stride, pool_padding),
     )
     return output.squeeze(0) if single else output
+
+
+def pool_options(
+    pool_kernel: Ints, pool_stride: Ints | None, pool_padding: Ints
+) -> dict[str, Sequence[int]]:
+    """The pool's arguments that differ from their defaults, by name."""
+    options: dict[str, Sequence[int]] = {}
+    if pool_kernel != 2:
+        options["pool_kernel"] = listed(pool_kernel)
+    if pool_stride is not None:
+        options["pool_stride"] = listed(pool_stride)
+    if pool_padding != 0:
+        options["pool_padding"] = listed(pool_padding)
+    return options
 
 
 def pooled_sizes(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed
+from zoo.ops._shapes import Ints, listed, pool2d_options
 
 _max_pool2d = op("max_pool2d")
 _max_pool2d_with_indices = op("max_pool2d_with_indices")
@@ -67,19 +67,15 @@ def max_pool2d(
         RuntimeError: shapes that do not fit.
     """
     single = input.dim() == 3
-    arguments = (
-        input.unsqueeze(0) if single else input,
-        listed(kernel_size),
-        [] if stride is None else listed(stride),
-        listed(padding),
-        listed(dilation),
-        ceil_mode,
-    )
+    images = input.unsqueeze(0) if single else input
+    options = pool2d_options(stride, padding, dilation)
     output: Tensor
     if return_indices:
-        output, indices = _max_pool2d_with_indices(*arguments)
+        output, indices = _max_pool2d_with_indices(
+            images, listed(kernel_size), **options, ceil_mode=ceil_mode
+        )
         return (output.squeeze(0), indices.squeeze(0)) if single else (output, indices)
-    output = _max_pool2d(*arguments)
+    output = _max_pool2d(images, listed(kernel_size), **options, ceil_mode=ceil_mode)
     return output.squeeze(0) if single else output
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
 
-Ints = int | Sequence[int]
+Ints = int | list[int] | tuple[int, ...]
 
 
 class Window(NamedTuple):
@@ -33,6 +33,36 @@ def check(condition: bool, op: str, message: str) -> None:
 def listed(values: Ints) -> Sequence[int]:
     """One number as two, which is what a dispatcher op takes; a sequence as it is."""
     return (values, values) if isinstance(values, int | torch.SymInt) else values
+
+
+def window_options(
+    stride: Ints, padding: Ints, dilation: Ints, groups: int = 1
+) -> dict[str, int | Sequence[int]]:
+    """The arguments that differ from their defaults, by name.
+
+    Each list that goes to a dispatcher op costs a microsecond or two, which is why defaults stay
+    out of the call.
+    """
+    options: dict[str, int | Sequence[int]] = {}
+    if stride != 1:
+        options["stride"] = listed(stride)
+    if padding != 0:
+        options["padding"] = listed(padding)
+    if dilation != 1:
+        options["dilation"] = listed(dilation)
+    if groups != 1:
+        options["groups"] = groups
+    return options
+
+
+def pool2d_options(
+    stride: Ints | None, padding: Ints, dilation: Ints = 1
+) -> dict[str, int | Sequence[int]]:
+    """The same for a pool, whose stride is as large as its window where it is None."""
+    options = window_options(1, padding, dilation)
+    if stride is not None:
+        options["stride"] = listed(stride)
+    return options
 
 
 def pair(op: str, what: str, values: Ints, least: int) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def conv2d(
     residual: Tensor | None = None,
 ) -> Tensor:
     """What :func:`zoo.ops.conv2d` computes."""
-    output = F.conv2d(input, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
+    output = F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     if residual is not None:
         output = output + residual
     return ACTIVATIONS[activation](output)

@@ -1,0 +1,120 @@
+"""``zoo ops``: the ops, their kernels on this machine, and which one a convolution gets."""
+
+from __future__ import annotations
+
+import click
+
+from zoo.cli.output import Column, note, print_rows
+from zoo.errors import UsageError
+
+
+@click.command("ops")
+@click.option(
+    "--explain",
+    nargs=2,
+    metavar="OP SHAPE",
+    help="Show what a case gets and why: conv2d N,C,H,W,O,K,S,P[,GROUPS].",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="The dtype of the case to explain.",
+)
+@click.option("--format", "format_", type=click.Choice(["table", "json"]),
+              default="table", show_default=True)  # fmt: skip
+def command(explain: tuple[str, str] | None, dtype: str, format_: str) -> None:
+    """List the ops and their kernels, or explain the choice for one convolution.
+
+    An op's kernel of the instruction set in use is marked active; what no kernel takes (other
+    dtypes, other devices) runs aten, PyTorch's own.
+
+    \b
+    Examples:
+      zoo ops
+      zoo ops --explain conv2d 1,64,56,56,64,3,1,1
+    """
+    if explain is not None:
+        _explain(*explain, dtype, format_)
+        return
+    from zoo import ops
+
+    active = ops.cpu_capability()
+    rows = _rows(ops.kernels(), active, ops.cpu_capabilities())
+    print_rows(rows, format_, ["op", "dtype", "isa", "kernel", Column("active", show=_mark)])
+    if format_ == "table":
+        build = ops.build_info()
+        note(
+            f"instruction set in use: {active} (built: {build['isas']}; ZOO_CPU_CAPABILITY forces "
+            f"one); everything else runs aten; built by gcc {build['compiler']} for torch "
+            f"{build['torch']}"
+        )
+
+
+def _rows(
+    kernels: list[dict[str, str]], active: str, order: list[str]
+) -> list[dict[str, str | bool]]:
+    """The kernels by op and dtype; active is the best one that is not above the set in use."""
+    usable = [row for row in kernels if order.index(row["isa"]) <= order.index(active)]
+
+    best: dict[tuple[str, str, str], str] = {}
+    for row in usable:
+        best[row["op"], row["dtype"], _family(row)] = row["kernel"]
+    rows: list[dict[str, str | bool]] = []
+    for row in sorted(kernels, key=lambda row: (row["op"], row["dtype"])):
+        chosen = best.get((row["op"], row["dtype"], _family(row))) == row["kernel"]
+        rows.append({**row, "active": chosen and row in usable})
+    return rows
+
+
+def _family(row: dict[str, str]) -> str:
+    """The kernel's name up to its instruction set: gemm_avx2_6x16 -> gemm."""
+    return row["kernel"].split(f"_{row['isa']}")[0]
+
+
+def _mark(active: object) -> str:
+    return "yes" if active else ""
+
+
+def _explain(op: str, shape: str, dtype: str, format_: str) -> None:
+    if op != "conv2d":
+        raise UsageError(f"--explain knows conv2d only, not {op!r}: the pools have one kernel each")
+    try:
+        numbers = [int(number) for number in shape.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (8, 9):
+        raise UsageError(
+            f"the shape {shape!r} is not N,C,H,W,O,K,S,P[,GROUPS]: 8 or 9 numbers with commas"
+        )
+    n, c, h, w, o, k, s, p = numbers[:8]
+    groups = numbers[8] if len(numbers) == 9 else 1
+    if groups < 1 or c % groups:
+        raise UsageError(f"GROUPS={groups} does not divide C={c}")
+
+    import torch
+
+    from zoo import ops
+
+    choices = ops.explain_conv2d(
+        (n, c, h, w), (o, c // groups, k, k), s, p, 1, groups, getattr(torch, dtype)
+    )
+    kernels = _rows(ops.kernels(), ops.cpu_capability(), ops.cpu_capabilities())
+    names = {
+        _family({key: str(value) for key, value in row.items()}): row["kernel"]
+        for row in kernels
+        if row["op"] == "conv2d" and row["dtype"] == dtype and row["active"]
+    }
+    rows = []
+    for choice in choices:
+        if choice["chosen"]:
+            why = "accepts the case"
+        elif choice["reason"] is not None:
+            why = f"declines: {choice['reason']}"
+        else:
+            why = "accepts, but an earlier one is preferred"
+        name = choice["implementation"]
+        row = {"implementation": name, "kernel": names.get(name)}
+        rows.append({**row, "chosen": choice["chosen"], "why": why})
+    print_rows(rows, format_, ["implementation", "kernel", Column("chosen", show=_mark), "why"])

@@ -1,0 +1,285 @@
+"""A convolution, its BatchNorm, activation and pool, as one module."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+
+from zoo import ops
+from zoo.ops import reference
+from zoo.ops._conv2d import named_padding
+from zoo.ops._shapes import Ints
+
+PoolName = Literal["max2", "avg2", "max3s2"]
+
+# pool, kernel, stride, padding
+_POOLS: dict[str, tuple[ops.Pool, int, int, int]] = {
+    "max2": ("max", 2, 2, 0),
+    "avg2": ("avg", 2, 2, 0),
+    "max3s2": ("max", 3, 2, 1),
+}
+
+# What a packed weight was made from: the tensors themselves, where their data lies and how often
+# they were written to.
+_Origin = tuple[tuple[weakref.ref[Tensor], int, int], ...]
+
+
+class FusedConv2d(nn.Module):
+    """``pool(activation(bn(conv(input)) + residual))`` in as few passes as the mode allows.
+
+    In train mode the BatchNorm uses the batch's statistics, so convolution, BatchNorm, activation
+    and pool follow one another, with autograd. In eval mode the BatchNorm is folded into the
+    convolution and everything is one kernel. Without gradients, on a float32 or float64 CPU
+    tensor, the folded weight is packed once and kept (as a non-persistent buffer); it is packed
+    anew when ``conv`` or ``bn`` change: load_state_dict, in-place updates, ``.to()``. Only writes
+    through ``.data`` go unnoticed; call ``.train()`` and ``.eval()``, or :meth:`repack`, after
+    them. Tensors made under :func:`torch.inference_mode` do not count their changes; they work,
+    and are packed at every call.
+
+    The modules are taken as they are, not copied, so the state dict has the plain names:
+    ``conv.weight``, ``conv.bias``, ``bn.weight``, ...
+
+    Args:
+        conv: the convolution, with any stride, padding, padding mode, dilation and groups.
+        bn: its BatchNorm, over the convolution's output channels.
+        activation: one of :data:`zoo.ops.ACTIVATIONS`.
+        pool: None, "max2" or "avg2" (kernel 2, stride 2), or "max3s2" (kernel 3, stride 2,
+            padding 1).
+
+    Raises:
+        TypeError: conv or bn is something else.
+        ValueError: an unknown activation or pool, or a bn that does not fit conv.
+    """
+
+    def __init__(
+        self,
+        conv: nn.Conv2d,
+        bn: nn.BatchNorm2d | None = None,
+        activation: ops.Activation = "none",
+        pool: PoolName | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(conv, nn.Conv2d):
+            raise TypeError(f"conv must be an nn.Conv2d, not {type(conv).__name__}")
+        if bn is not None and not isinstance(bn, nn.BatchNorm2d | nn.SyncBatchNorm):
+            raise TypeError(f"bn must be an nn.BatchNorm2d or None, not {type(bn).__name__}")
+        if bn is not None and bn.num_features != conv.out_channels:
+            raise ValueError(
+                f"bn has {bn.num_features} features, but conv has {conv.out_channels} output "
+                "channels"
+            )
+        if activation not in ops.ACTIVATIONS:
+            raise ValueError(
+                f'unknown activation "{activation}"; known are {", ".join(ops.ACTIVATIONS)}'
+            )
+        if pool is not None and pool not in _POOLS:
+            raise ValueError(
+                f'unknown pool "{pool}"; known are None, {", ".join(get_args(PoolName))}'
+            )
+        self.conv = conv
+        self.bn = bn
+        self.activation: ops.Activation = activation
+        self.pool = pool
+        self.packed_weight: Tensor | None
+        self.packed_bias: Tensor | None
+        self.register_buffer("packed_weight", None, persistent=False)
+        self.register_buffer("packed_bias", None, persistent=False)
+        self._origin: _Origin | None = None
+        self._channels_last = False
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, O, H', W'); residual has the shape of the convolution's output."""
+        if input.dim() == 3:
+            lifted = residual.unsqueeze(0) if residual is not None else None
+            output: Tensor = self.forward(input.unsqueeze(0), lifted)
+            return output.squeeze(0)
+        if residual is not None and self.pool is not None:
+            raise ValueError("a residual cannot be added where there is a pool; use pool=None")
+        conv, bn = self.conv, self.bn
+        if bn is not None and (bn.training or bn.running_mean is None):
+            return self._with_batch_statistics(input, bn, residual)
+        if not torch.compiler.is_compiling() and self._may_pack(input, residual):
+            origin = self._current_origin()
+            if origin is not None:
+                return self._packed(input, residual, origin)
+        weight, bias = self._folded()
+        padded, padding = self._padded(input)
+        if self.pool is None:
+            return ops.conv2d(
+                padded,
+                weight,
+                bias,
+                conv.stride,
+                padding,
+                conv.dilation,
+                conv.groups,
+                activation=self.activation,
+                residual=residual,
+            )
+        pool, kernel, stride, pool_padding = _POOLS[self.pool]
+        return ops.conv2d_pool(
+            padded,
+            weight,
+            bias,
+            conv.stride,
+            padding,
+            conv.dilation,
+            conv.groups,
+            activation=self.activation,
+            pool=pool,
+            pool_kernel=kernel,
+            pool_stride=stride,
+            pool_padding=pool_padding,
+        )
+
+    def repack(self) -> None:
+        """Forget the packed weight, so that the next call makes it anew."""
+        self.packed_weight = None
+        self.packed_bias = None
+        self._origin = None
+
+    def train(self, mode: bool = True) -> FusedConv2d:
+        """As of any module; the packed weight is forgotten."""
+        self.repack()
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        """What print() shows beside the modules."""
+        return f"activation={self.activation!r}, pool={self.pool!r}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles start without a packed weight: its origin is this module's tensors.
+        state = dict(self.__dict__)
+        state["_buffers"] = {**self._buffers, "packed_weight": None, "packed_bias": None}
+        state["_origin"] = None
+        return state
+
+    def _tensors(self) -> list[Tensor]:
+        """All tensors that the folded weight and bias are made from."""
+        tensors = [self.conv.weight, self.conv.bias]
+        if self.bn is not None:
+            tensors += [
+                self.bn.weight,
+                self.bn.bias,
+                self.bn.running_mean,
+                self.bn.running_var,
+            ]
+        return [tensor for tensor in tensors if tensor is not None]
+
+    def _with_batch_statistics(
+        self, input: Tensor, bn: nn.BatchNorm2d, residual: Tensor | None
+    ) -> Tensor:
+        conv = self.conv
+        padded, padding = self._padded(input)
+        output = ops.conv2d(
+            padded, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups
+        )
+        output = bn(output)
+        if residual is not None:
+            output = output + residual
+        output = reference.ACTIVATIONS[self.activation](output)
+        if self.pool is None:
+            return output
+        pool, kernel, stride, pool_padding = _POOLS[self.pool]
+        pooling = ops.max_pool2d if pool == "max" else ops.avg_pool2d
+        return pooling(output, kernel, stride, pool_padding)
+
+    def _padded(self, input: Tensor) -> tuple[Tensor, Ints]:
+        """The input and the zero padding that is left to the convolution."""
+        conv = self.conv
+        if conv.padding_mode != "zeros":
+            sides = conv._reversed_padding_repeated_twice
+            return F.pad(input, sides, mode=conv.padding_mode), 0
+        if isinstance(conv.padding, str):
+            return named_padding(input, conv.weight, conv.stride, conv.padding, conv.dilation)
+        return input, conv.padding
+
+    def _folded(self) -> tuple[Tensor, Tensor | None]:
+        """The convolution's weight and bias with the BatchNorm's running statistics in them."""
+        weight, bias, bn = self.conv.weight, self.conv.bias, self.bn
+        if bn is None:
+            return weight, bias
+        assert bn.running_mean is not None
+        assert bn.running_var is not None
+        scale = torch.rsqrt(bn.running_var + bn.eps)
+        if bn.weight is not None:
+            scale = scale * bn.weight
+        shift = -bn.running_mean if bias is None else bias - bn.running_mean
+        shift = shift * scale
+        if bn.bias is not None:
+            shift = shift + bn.bias
+        return weight * scale.reshape(-1, 1, 1, 1), shift
+
+    def _may_pack(self, input: Tensor, residual: Tensor | None) -> bool:
+        """Whether the call is plain inference on the CPU: no gradients, no autocast, no tracing."""
+        if type(input) is not Tensor or input.device.type != "cpu":
+            return False
+        if input.dtype not in (torch.float32, torch.float64):
+            return False
+        if torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
+            return False
+        if torch._C._functorch.peek_interpreter_stack() is not None:
+            return False
+        if not torch.is_grad_enabled():
+            return True
+        wanted = [input, *self._tensors()] + ([] if residual is None else [residual])
+        return not any(tensor.requires_grad for tensor in wanted)
+
+    def _current_origin(self) -> _Origin | None:
+        """Where a packed weight would come from now; None if its changes could not be noticed."""
+        tensors = self._tensors()
+        for tensor in tensors:
+            if tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
+                return None
+        return tuple((weakref.ref(t), t.data_ptr(), t._version) for t in tensors)
+
+    def _packed(self, input: Tensor, residual: Tensor | None, origin: _Origin) -> Tensor:
+        conv = self.conv
+        packed, bias = self.packed_weight, self.packed_bias
+        if packed is None or self._origin != origin:
+            with torch.inference_mode(False), torch.no_grad():
+                weight, bias = self._folded()
+                packed = ops.conv2d_prepack(weight, conv.groups)
+            self.packed_weight, self.packed_bias = packed, bias
+            self._channels_last = suggest_memory_format(weight) == torch.channels_last
+            self._origin = origin
+        padded, padding = self._padded(input)
+        if self._channels_last:
+            # As the plain convolution: a channels_last weight makes a channels_last output.
+            padded = padded.to(memory_format=torch.channels_last)
+        size = conv.weight.shape
+        if self.pool is None:
+            return ops.conv2d_packed(
+                padded,
+                packed,
+                size,
+                bias,
+                conv.stride,
+                padding,
+                conv.dilation,
+                conv.groups,
+                activation=self.activation,
+                residual=residual,
+            )
+        pool, kernel, stride, pool_padding = _POOLS[self.pool]
+        return ops.conv2d_pool_packed(
+            padded,
+            packed,
+            size,
+            bias,
+            conv.stride,
+            padding,
+            conv.dilation,
+            conv.groups,
+            activation=self.activation,
+            pool=pool,
+            pool_kernel=kernel,
+            pool_stride=stride,
+            pool_padding=pool_padding,
+        )
