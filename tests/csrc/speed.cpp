@@ -1,6 +1,6 @@
 // GFLOP/s of the convolution kernels on a few shapes, one thread, weights hot in cache: for work
-// on a microkernel. Comparisons with PyTorch are `zoo bench`.
-#include <chrono>
+// on a microkernel. Comparisons with PyTorch are `zoo bench`. Usage: speed [ISA [PART OF A NAME]]
+#include <ctime>
 
 #include "pack.h"
 #include "support.h"
@@ -33,6 +33,13 @@ const Case kCases[] = {
     {"depthwise 5x5 672@14", 1, 672, 14, 672, 5, 1, 2, 672, true, Pool::none, 1, 1, 0},
     {"depthwise 7x7 384@14", 1, 384, 14, 384, 7, 1, 3, 384, true, Pool::none, 1, 1, 0},
 };
+
+// The thread's own time: other processes do not count.
+double seconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return double(now.tv_sec) + double(now.tv_nsec) * 1e-9;
+}
 
 Strides dense(const Shape& s, bool last) {
   return last ? Strides{s.h * s.w * s.c, 1, s.w * s.c, s.c}
@@ -67,12 +74,12 @@ void measure(const KernelTable& table, const Case& z) {
   double best = 1e9;
   double spent = 0;
   for (int i = 0; i < 4 || (spent < 0.15 && i < 500); ++i) {
-    const auto begin = std::chrono::steady_clock::now();
+    const double begin = seconds();
     kernel.run(p, input.data.get(), packed.data(), bias.data(), nullptr, output.data.get(),
                workspace, one);
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, time.count());
-    spent += time.count();
+    const double time = seconds() - begin;
+    best = std::min(best, time);
+    spent += time;
   }
   std::free(workspace);
   const double flops = 2.0 * double(z.n * z.o * p.out_h * p.out_w * (z.c / z.g) * z.k * z.k);
@@ -87,7 +94,9 @@ int main(int argc, char** argv) {
   using namespace zoo::test;
   for (const zoo::KernelTable* table : tables()) {
     if (argc > 1 && argv[1] != std::string(table->isa)) continue;
-    for (const Case& z : kCases) measure(*table, z);
+    for (const Case& z : kCases) {
+      if (argc <= 2 || std::string(z.name).find(argv[2]) != std::string::npos) measure(*table, z);
+    }
   }
   return 0;
 }

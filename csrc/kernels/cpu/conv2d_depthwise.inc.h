@@ -40,9 +40,22 @@ DepthwisePlan plan_depthwise(const Conv2dParams& p, int32_t threads) {
   return plan;
 }
 
+// Output positions that see the same taps, and the pointers that belong to the first of them at
+// the first channel.
+template <typename T>
+struct DepthwisePlace {
+  Range rows, columns;  // the taps inside the map
+  const T* input;       // at the first of these taps
+  const T* weight;
+  const T* bias;
+  const T* residual;
+  T* output;
+};
+
 template <typename T>
 struct Depthwise {
   using V = Vec<T>;
+  using Place = DepthwisePlace<T>;
 
   const Conv2dParams& p;
   const T* input;
@@ -50,98 +63,147 @@ struct Depthwise {
   const T* bias;
   const T* residual;
 
-  // Results of `P` positions times n lanes whose windows are cut to the same taps. Positions are
-  // columns and lanes channels, or positions are vectors of columns and lanes these columns.
-  template <int P, bool kChannels, typename Load>
-  void tile(int64_t image, int64_t channel, int64_t y, int64_t x, Range rows, Range columns,
-            int64_t n, const Target<T>& target, Load load) const {
+  Place place(int64_t image, int64_t channel, int64_t y, int64_t x, Range rows, Range columns,
+              const Target<T>& target) const {
+    const Window& w = p.window;
+    const int64_t h0 = y * w.stride_h - w.pad_h + rows.begin * w.dilation_h;
+    const int64_t w0 = x * w.stride_w - w.pad_w + columns.begin * w.dilation_w;
+    const int64_t tap = rows.begin * w.kernel_w + columns.begin;
+    return {rows,
+            columns,
+            input + offset(p.input, image, channel, h0, w0),
+            weight + tap * round_up(p.out_channels, kPanel) + channel,
+            bias == nullptr ? nullptr : bias + channel,
+            residual == nullptr ? nullptr : residual + offset(p.residual, image, channel, y, x),
+            target.at(image, channel, y, x)};
+  }
+
+  // P positions times C vectors of n lanes. With kChannels, positions are columns and the
+  // vectors lie along the channels from c on; otherwise positions are vectors of columns, of one
+  // channel, and C is 1.
+  template <int P, int C, bool kChannels, typename Load>
+  [[gnu::always_inline]] void tile(const Place& at, int64_t c, int64_t n, const Target<T>& target,
+                                   Load load) const {
+    constexpr int64_t kLanes = V::kLanes, kStep = kChannels ? 1 : kLanes;
     const Window& w = p.window;
     const int64_t padded = round_up(p.out_channels, kPanel);
-    const int64_t step = kChannels ? 1 : V::kLanes;  // columns from a position to the next
-    V sum[P];
-    V start = V::zero();
-    if (bias != nullptr) {
-      start = kChannels ? V::load(bias + channel, n) : V::broadcast(bias[channel]);
-    }
+    const int64_t apart = kStep * w.stride_w * p.input.w;  // from a position to the next
+    V sum[P][C];
     ZOO_UNROLL
-    for (int i = 0; i < P; ++i) sum[i] = start;
-    const int64_t apart = step * w.stride_w * p.input.w;
-    const int64_t h0 = y * w.stride_h - w.pad_h, w0 = x * w.stride_w - w.pad_w;
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      const T* from = input + offset(p.input, image, channel, h0 + r * w.dilation_h,
-                                     w0 + columns.begin * w.dilation_w);
-      const T* factor = weight + (r * w.kernel_w + columns.begin) * padded + channel;
-      for (int64_t s = columns.begin; s < columns.end; ++s) {
-        const V f = kChannels ? V::load(factor) : V::broadcast(*factor);
+    for (int j = 0; j < C; ++j) {
+      V start = V::zero();
+      if (at.bias != nullptr) {
+        start = kChannels ? load_lanes(at.bias + c + j * kLanes, 1, n) : V::broadcast(*at.bias);
+      }
+      ZOO_UNROLL
+      for (int i = 0; i < P; ++i) sum[i][j] = start;
+    }
+    const T* row = at.input + c;
+    const T* factors = at.weight + c;
+    for (int64_t r = at.rows.begin; r < at.rows.end; ++r) {
+      const T* from = row;
+      const T* factor = factors;
+      for (int64_t s = at.columns.begin; s < at.columns.end; ++s) {
         ZOO_UNROLL
-        for (int i = 0; i < P; ++i) sum[i] = fma(load(from + i * apart), f, sum[i]);
+        for (int j = 0; j < C; ++j) {
+          const V f = kChannels ? V::load(factor + j * kLanes) : V::broadcast(*factor);
+          ZOO_UNROLL
+          for (int i = 0; i < P; ++i) {
+            sum[i][j] = fma(load(from + i * apart + j * kLanes), f, sum[i][j]);
+          }
+        }
         from += w.dilation_w * p.input.w;
         factor += padded;
       }
+      row += w.dilation_h * p.input.h;
+      factors += w.kernel_w * padded;
     }
     const int64_t out_lane = kChannels ? target.strides.c : target.strides.w;
     const int64_t more_lane = kChannels ? p.residual.c : p.residual.w;
+    T* to = at.output + c * target.strides.c;
+    const T* more = at.residual == nullptr ? nullptr : at.residual + c * p.residual.c;
     ZOO_UNROLL
     for (int i = 0; i < P; ++i) {
-      V value = sum[i];
-      if (residual != nullptr) {
-        value = value + load_lanes(residual + offset(p.residual, image, channel, y, x + i * step),
-                                   more_lane, n);
+      ZOO_UNROLL
+      for (int j = 0; j < C; ++j) {
+        V value = sum[i][j];
+        if (more != nullptr) {
+          value = value + load_lanes(more + i * kStep * p.residual.w + j * kLanes * more_lane,
+                                     more_lane, n);
+        }
+        store_lanes(activate(p.activation, value),
+                    to + i * kStep * target.strides.w + j * kLanes * out_lane, out_lane, n);
       }
-      store_lanes(activate(p.activation, value), target.at(image, channel, y, x + i * step),
-                  out_lane, n);
     }
   }
 
-  template <bool kChannels, typename Load>
-  void tile_of(int64_t positions, int64_t image, int64_t channel, int64_t y, int64_t x,
-               Range rows, Range columns, int64_t n, const Target<T>& target, Load load) const {
-    if (positions == 8) {
-      tile<8, kChannels>(image, channel, y, x, rows, columns, n, target, load);
-    } else if (positions == 4) {
-      tile<4, kChannels>(image, channel, y, x, rows, columns, n, target, load);
-    } else {
-      tile<1, kChannels>(image, channel, y, x, rows, columns, n, target, load);
+  // P columns of the output, all channels.
+  template <int P, int C>
+  [[gnu::noinline]] void across(const Place& at, int64_t channels,
+                                const Target<T>& target) const {
+    constexpr int64_t kLanes = V::kLanes;
+    int64_t c = 0;
+    for (; c + C * kLanes <= channels; c += C * kLanes) {
+      tile<P, C, true>(at, c, kLanes, target, LoadAll<T>{});
     }
+    for (; c + kLanes <= channels; c += kLanes) {
+      tile<P, 1, true>(at, c, kLanes, target, LoadAll<T>{});
+    }
+    const int64_t n = channels - c;
+    if (n > 0) tile<P, 1, true>(at, c, n, target, LoadFirst<T>{n});
   }
 
-  static int64_t positions_for(int64_t room) { return room >= 8 ? 8 : room >= 4 ? 4 : 1; }
+  // P vectors of n columns, of one channel.
+  template <int P>
+  [[gnu::noinline]] void along(const Place& at, int64_t n, const Target<T>& target) const {
+    with_lanes<T>(p.window.stride_w * p.input.w, n,
+                  [&](auto load) { tile<P, 1, false>(at, 0, n, target, load); });
+  }
 
+  // Output row y of the channels.
   void row(int64_t image, int64_t y, Range channels, const Target<T>& target) const {
     const Window& w = p.window;
     const Range rows =
         taps_inside(y * w.stride_h - w.pad_h, w.kernel_h, w.dilation_h, p.in_h);
     const Range inside =
         interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+    const auto at = [&](int64_t channel, int64_t x) {
+      const Range columns =
+          taps_inside(x * w.stride_w - w.pad_w, w.kernel_w, w.dilation_w, p.in_w);
+      return place(image, channel, y, x, rows, columns, target);
+    };
+    // Columns from x on that see the same taps.
     const auto room = [&](int64_t x) {
       return x >= inside.begin && x < inside.end ? inside.end - x : int64_t{1};
     };
-    const auto taps = [&](int64_t x) {
-      return taps_inside(x * w.stride_w - w.pad_w, w.kernel_w, w.dilation_w, p.in_w);
-    };
     if (lanes_are_channels(p)) {
+      const int64_t count = channels.end - channels.begin;
       for (int64_t x = 0; x < p.out_w;) {
-        const int64_t positions = positions_for(room(x));
-        const Range columns = taps(x);
-        for (int64_t c = channels.begin; c < channels.end; c += V::kLanes) {
-          const int64_t n = lesser(V::kLanes, channels.end - c);
-          with_lanes<T>(1, n, [&](auto load) {
-            tile_of<true>(positions, image, c, y, x, rows, columns, n, target, load);
-          });
+        const Place here = at(channels.begin, x);
+        if (room(x) >= 8) {
+          across<8, 1>(here, count, target);
+          x += 8;
+        } else if (room(x) >= 4) {
+          across<4, 2>(here, count, target);
+          x += 4;
+        } else {
+          across<1, 4>(here, count, target);
+          ++x;
         }
-        x += positions;
       }
       return;
     }
-    const int64_t lane = w.stride_w * p.input.w;
     for (int64_t c = channels.begin; c < channels.end; ++c) {
       for (int64_t x = 0; x < p.out_w;) {
-        const int64_t n = lesser(V::kLanes, room(x));
-        const int64_t positions = positions_for(room(x) / V::kLanes);
-        with_lanes<T>(lane, n, [&](auto load) {
-          tile_of<false>(positions, image, c, y, x, rows, taps(x), n, target, load);
-        });
-        x += positions == 1 ? n : positions * V::kLanes;
+        const Place here = at(c, x);
+        if (room(x) >= 4 * V::kLanes) {
+          along<4>(here, V::kLanes, target);
+          x += 4 * V::kLanes;
+        } else {
+          const int64_t n = lesser(V::kLanes, room(x));
+          along<1>(here, n, target);
+          x += n;
+        }
       }
     }
   }

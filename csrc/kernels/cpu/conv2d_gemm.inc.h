@@ -15,9 +15,10 @@
 namespace zoo {
 namespace {
 
-// Products are summed in blocks of at most 512 and these summed in turn: over a depth of 4,608
-// that loses an eighth of what one long sum does (Higham, blocked summation).
-constexpr int64_t kDepthBlock = 512;
+// Products are summed in blocks and these summed in turn: over a depth of 4,608 that loses an
+// eighth of what one long sum does (Higham's blocked summation). A block of one half panel is
+// also what half of L1 holds.
+constexpr int64_t kDepthBlock = 256;
 // Rows of A are a constant distance apart, an odd number of cache lines, so that rows do not
 // fight for the same sets of L1 and the microkernel addresses them all from one register. The 16
 // elements beyond the block are slack for vector stores.
@@ -82,7 +83,7 @@ struct GemmPlan {
 // Where the window of one output pixel starts, and where its result goes.
 struct GemmPixel {
   int64_t input, h0, w0;
-  int64_t image, y, x;
+  int64_t output, residual;  // of channel 0
 };
 
 template <typename T>
@@ -172,12 +173,16 @@ struct Gemm {
 
   static constexpr GemmTiles<T> kTiles = GemmTiles<T>::make(IndicesTo<Vec<T>::kTileRows>{});
 
+  // Whether a row of a window lies together in memory, channels of a column after those of the
+  // column before.
+  bool together(int64_t channels) const { return p.window.dilation_w == 1 && in.w == channels; }
+
   // Columns [from, from + n) of a row of windows, each of kernel_w * C/groups, one row of the map
   // at `line`. The window starts at map column w0.
   void pack_line(const T* line, int64_t w0, int64_t from, int64_t n, T* to) const {
     const Window& w = p.window;
     const int64_t channels = p.in_channels / p.groups;
-    if (w.dilation_w == 1 && in.w == channels) {  // the whole row lies together
+    if (together(channels)) {
       const Range taps = taps_inside(w0, w.kernel_w, 1, p.in_w);
       const int64_t left = clamp(taps.begin * channels - from, 0, n);
       const int64_t inside = clamp(taps.end * channels - from, left, n) - left;
@@ -200,20 +205,27 @@ struct Gemm {
     }
   }
 
-  // A: depth [k_begin, k_end) of each pixel's window.
+  // A: this depth of each pixel's window.
   void pack(const GemmPixel* pixels, int64_t rows, int64_t group, Range depth, T* a) const {
-    const int64_t channels = p.in_channels / p.groups, line = p.window.kernel_w * channels;
+    const Window& w = p.window;
+    const int64_t channels = p.in_channels / p.groups, line = w.kernel_w * channels;
+    const bool dense = together(channels);
     for (int64_t k = depth.begin; k < depth.end;) {
       const int64_t r = k / line, from = k - r * line, n = lesser(line - from, depth.end - k);
-      for (int64_t i = 0; i < rows; ++i) {
+      const T* const top = input + group * channels * in.c + r * w.dilation_h * in.h;
+      T* to = a + (k - depth.begin);
+      for (int64_t i = 0; i < rows; ++i, to += kRowStride) {
         const GemmPixel& pixel = pixels[i];
-        const int64_t h = pixel.h0 + r * p.window.dilation_h;
-        T* to = a + i * kRowStride + (k - depth.begin);
+        const int64_t h = pixel.h0 + r * w.dilation_h;
         if (h < 0 || h >= p.in_h) {
           zero_loosely(to, n);
+          continue;
+        }
+        const T* const row = top + pixel.input + pixel.h0 * in.h;
+        if (dense && pixel.w0 >= 0 && pixel.w0 + w.kernel_w <= p.in_w) {
+          copy_loosely(to, row + pixel.w0 * in.w + from, n);
         } else {
-          pack_line(input + pixel.input + group * channels * in.c + h * in.h, pixel.w0, from, n,
-                    to);
+          pack_line(row, pixel.w0, from, n, to);
         }
       }
       k += n;
@@ -223,22 +235,36 @@ struct Gemm {
   // Bias, residual and activation of a finished panel, and its way out.
   void finish(const T* c, const GemmPixel* pixels, int64_t rows, int64_t channel, int64_t columns,
               const Target<T>& target) const {
-    using V = Vec<T>;
     alignas(64) T shift[kPanel] = {};
     if (bias != nullptr) __builtin_memcpy(shift, bias + channel,
                                                static_cast<std::size_t>(columns) * sizeof(T));
-    const int64_t out_c = target.strides.c;
+    T* const to = target.data + (channel - target.channel) * target.strides.c;
+    const T* const more = residual == nullptr ? nullptr : residual + channel * p.residual.c;
+    const bool whole = columns == kPanel && target.strides.c == 1;
     for (int64_t i = 0; i < rows; ++i, c += kPanel) {
-      const GemmPixel& at = pixels[i];
-      T* to = target.at(at.image, channel, at.y, at.x);
-      const T* more = residual == nullptr
-                          ? nullptr
-                          : residual + offset(p.residual, at.image, channel, at.y, at.x);
-      for (int64_t j = 0; j < columns; j += V::kLanes) {
-        const int64_t n = lesser(V::kLanes, columns - j);
-        V x = V::load(c + j) + V::load(shift + j);
-        if (more != nullptr) x = x + load_lanes(more + j * p.residual.c, p.residual.c, n);
-        store_lanes(activate(p.activation, x), to + j * out_c, out_c, n);
+      T* const row = to + pixels[i].output;
+      const T* const extra = more == nullptr ? nullptr : more + pixels[i].residual;
+      if (whole) {
+        finish_row<true>(c, shift, extra, kPanel, row, 1);
+      } else {
+        finish_row<false>(c, shift, extra, columns, row, target.strides.c);
+      }
+    }
+  }
+
+  template <bool kWhole>
+  void finish_row(const T* c, const T* shift, const T* extra, int64_t columns, T* to,
+                  int64_t out_c) const {
+    using V = Vec<T>;
+    for (int64_t j = 0; j < columns; j += V::kLanes) {
+      const int64_t n = kWhole ? V::kLanes : lesser(V::kLanes, columns - j);
+      V x = V::load(c + j) + V::load(shift + j);
+      if (extra != nullptr) x = x + load_lanes(extra + j * p.residual.c, p.residual.c, n);
+      x = activate(p.activation, x);
+      if (kWhole) {
+        x.store(to + j);
+      } else {
+        store_lanes(x, to + j * out_c, out_c, n);
       }
     }
   }
@@ -256,7 +282,9 @@ struct Gemm {
     int64_t x = block.begin % p.out_w, rest = block.begin / p.out_w;
     int64_t y = rest % p.out_h, image = rest / p.out_h;
     for (int64_t i = 0; i < rows; ++i) {
-      pixels[i] = {image * in.n, y * w.stride_h - w.pad_h, x * w.stride_w - w.pad_w, image, y, x};
+      pixels[i] = {image * in.n, y * w.stride_h - w.pad_h, x * w.stride_w - w.pad_w,
+                   target.at(image, target.channel, y, x) - target.data,
+                   offset(p.residual, image, 0, y, x)};
       if (++x < p.out_w) continue;
       x = 0;
       if (++y < p.out_h) continue;
