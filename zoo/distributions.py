@@ -46,7 +46,7 @@ def entry_points(group: str) -> list[EntryPoint]:
         name = version = None
         for line in map(str.strip, text.splitlines()):
             if line.startswith("[") and line.endswith("]"):
-                section = line[1:-1].strip()
+                section = line.strip("[]")
             elif section == group and "=" in line and not line.startswith("#"):
                 if name is None:
                     name, version = _name_and_version(folder)

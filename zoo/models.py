@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 from collections.abc import Callable, Iterable
@@ -261,20 +262,20 @@ def _call(
     entry: Entry, factory: Callable[..., Any], fixed: dict[str, Any], kwargs: dict[str, Any]
 ) -> Any:
     """Call a factory; an argument that it does not take is the caller's mistake."""
-    try:
+    with contextlib.suppress(TypeError, ValueError):  # code without a signature finds out itself
         parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # builtins without a signature
-        parameters = ()  # type: ignore[assignment]
-    names = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    takes_any = not names or any(p.kind is p.VAR_KEYWORD for p in parameters)
-    for name in kwargs:
-        if not takes_any and name not in names:
-            takes = ", ".join(sorted({*names} - {*fixed})) or "none"
-            raise UsageError(f"{entry.name} does not take {name!r}; its arguments are {takes}")
+        names = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            takes = ", ".join(name for name in names if name not in fixed) or "none"
+            for name in kwargs:
+                if name not in names:
+                    raise UsageError(
+                        f"{entry.name} does not take {name!r}; its arguments are: {takes}"
+                    )
     try:
         return factory(**fixed, **kwargs)
     except TypeError as error:
-        # Factories with **kwargs find out inside.
+        # A factory with **kwargs finds out inside.
         for name in kwargs:
             if f"unexpected keyword argument {name!r}" in str(error):
                 raise UsageError(f"{entry.name} does not take {name!r}") from error
