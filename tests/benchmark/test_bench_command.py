@@ -182,6 +182,26 @@ def test_without_matplotlib_the_plot_says_what_to_install(tmp_path):
     assert "zoo-vision[plot]" in done.stderr
 
 
+def test_without_a_compiler_the_others_race_on():
+    rivals = ("--rivals", "eager,inductor")
+    done = bench(*TINY, *QUICK, *rivals, "--format", "json", PATH="/nowhere")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    names = [row["candidate"] for row in document["results"]]
+    assert names == ["zoo", "zoo-nhwc", "zoo-packed", "eager"]
+    (row,) = document["not_timed"]
+    assert (row["candidate"], row["status"]) == ("inductor", "skipped")
+    assert "compiler" in row["reason"]
+
+
+def test_a_worker_that_cannot_start_is_a_line_and_not_a_traceback(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit(3)\n")
+    done = bench(*TINY, *QUICK, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "exit code 3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_unknown_cpu_capability_is_named():
     done = bench(*TINY, *QUICK, "--rivals", "none", ZOO_CPU_CAPABILITY="mmx")
     assert done.returncode == 2

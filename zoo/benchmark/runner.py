@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -40,7 +40,8 @@ def _worker(job: Job) -> Iterator[tuple[Iterator[Event], subprocess.Popen[str]]]
     assert process.stdin is not None  # both are pipes
     assert process.stdout is not None
     try:
-        with process.stdin as stdin:
+        # A worker that cannot even start closes its end; its exit code tells.
+        with suppress(BrokenPipeError), process.stdin as stdin:
             json.dump(asdict(job), stdin)
         yield map(json.loads, process.stdout), process
         process.wait()
