@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from zoo.data.images import ImageError, open_image
@@ -136,3 +138,51 @@ def test_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match="bomb"):
         open_image(str(path))
+
+
+def _encoded(kind: str) -> bytes:
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "described"
+    image = _gradient().resize((24, 18))
+    image.save(stream, kind, **({} if kind in ("GIF", "BMP", "PPM") else {"exif": exif}))
+    return stream.getvalue()
+
+
+WHOLE = {kind: _encoded(kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM")}
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow's, about damaged metadata
+@given(
+    kind=st.sampled_from(sorted(WHOLE)),
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=6),
+    cut=st.integers(0, 2000) | st.none(),
+)
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_damaged_files_are_images_or_image_errors(
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    changes: list[tuple[int, int]],
+    cut: int | None,
+) -> None:
+    content = bytearray(WHOLE[kind])
+    for position, value in changes:
+        content[position % len(content)] = value
+    path = tmp_path_factory.getbasetemp() / "damaged.img"
+    path.write_bytes(content[:cut])
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # headers may claim gigabytes
+            image = open_image(str(path))
+    except ImageError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert str(error)  # noqa: PT017
+    else:
+        assert image.mode == "RGB"
+
+
+def test_damaged_orientation_leaves_the_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    _gradient().save(path, exif=b"Exif\0\0this is no TIFF header")
+    assert open_image(str(path)).size == (64, 48)

@@ -22,7 +22,7 @@ def _some_tags(tags: Sequence[str]) -> str:
 
 
 _COLUMNS = [
-    Column("name", shrink=True),
+    Column("name"),
     Column("family", shrink=True),
     Column("params", show=human_count, right=True),
     Column("macs", show=human_count, right=True),

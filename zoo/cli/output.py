@@ -1,14 +1,13 @@
-"""Printing of rows as a table, JSON, CSV or bare names; writing of result files."""
+"""Printing of rows as a table, JSON, CSV or bare names; writing of result files.
+
+Every command imports this, so it imports what few of them need where they need it.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +114,9 @@ def format_table(rows: Sequence[Row], columns: Sequence[Column | str], width: in
 
 def format_csv(rows: Sequence[Row]) -> str:
     """Write rows as CSV with a header; sequences are joined by ``;``, None is empty."""
+    import csv
+    import io
+
     keys = list(dict.fromkeys(key for row in rows for key in row))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -161,7 +163,7 @@ def format_rows(rows: Sequence[Row], format: str, columns: Sequence[Column | str
         return "\n".join(row["name"] for row in rows)
     if not rows:
         return ""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
     return format_table(rows, columns, width)
 
 
@@ -186,6 +188,8 @@ def check_output_file(path: Path | None, force: bool) -> None:
 
 def write_file(path: Path, data: str | bytes) -> None:
     """Write a result file whole or not at all: to a temporary name, then renamed."""
+    import tempfile
+
     raw = data.encode() if isinstance(data, str) else data
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

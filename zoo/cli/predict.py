@@ -22,7 +22,7 @@ from zoo.evaluation.results import ImageResult
 from zoo.registry import get_registry
 
 _COLUMNS = [
-    Column("image", shrink=True),
+    Column("image"),
     Column("label", shrink=True),
     Column("probability", show="{:.4f}".format, right=True),
     Column("class_index", title="class", right=True),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from zoo.names import one_line
+
 
 class ImageError(Exception):
     """A file that is not a usable image; the message says why, without the file's name."""
@@ -29,17 +31,25 @@ def open_image(path: str, channels: int = 3) -> Image.Image:
     try:
         with Image.open(path) as image:
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _flatten(upright).convert("L" if channels == 1 else "RGB")
+            upright = _upright(image)
     except UnidentifiedImageError as error:
         raise ImageError("not an image, or damaged") from error
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels: possibly a decompression bomb") from error
     except OSError as error:
-        raise ImageError(error.strerror or f"damaged: {error}") from error
-    except (ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError) as error:
-        # Pillow's decoders let these out where a damaged file leads them astray.
-        raise ImageError(f"damaged: {error}") from error
+        raise ImageError(error.strerror or f"damaged: {one_line(error)}") from error
+    except Exception as error:
+        # A damaged file makes decoders raise nearly anything: struct.error, KeyError, ...
+        raise ImageError(f"damaged: {type(error).__name__}: {one_line(error)}") from error
+    return _flatten(upright).convert("L" if channels == 1 else "RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # Pixels that are whole are shown as they lie, as viewers do where metadata is damaged.
+        return image.copy()
 
 
 def _flatten(image: Image.Image) -> Image.Image:
