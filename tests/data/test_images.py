@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from zoo.data.images import ImageError, open_image
 
@@ -182,7 +183,27 @@ def test_damaged_files_are_images_or_image_errors(
         assert image.mode == "RGB"
 
 
-def test_damaged_orientation_leaves_the_pixels(tmp_path: Path) -> None:
-    path = tmp_path / "photo.jpg"
-    _gradient().save(path, exif=b"Exif\0\0this is no TIFF header")
+def _with_orientation(kind: str) -> bytes:
+    stream = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x011A] = 72.0  # resolution, a fraction
+    _gradient().save(stream, kind, exif=exif)
+    return stream.getvalue()
+
+
+def test_damaged_metadata_leaves_the_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "photo.webp"
+    path.write_bytes(_with_orientation("WEBP").replace(b"MM\0*", b"MM\1*"))
     assert open_image(str(path)).size == (64, 48)
+
+
+def test_orientation_counts_although_other_metadata_is_damaged(tmp_path: Path) -> None:
+    content = _with_orientation("JPEG")
+    entry = content.index(bytes([0x01, 0x1A, 0x00, 0x05]))
+    damaged = content[:entry] + bytes([0x01, 0x1A, 0x00, 0x02]) + content[entry + 4 :]
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(damaged)
+    with Image.open(path) as image, pytest.raises((TypeError, AttributeError, struct.error)):
+        ImageOps.exif_transpose(image)
+    assert open_image(str(path)).size == (48, 64)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from zoo.names import one_line
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the image upright."""
 
 
 class ImageError(Exception):
@@ -45,11 +56,16 @@ def open_image(path: str, channels: int = 3) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF orientation says.
+
+    ``ImageOps.exif_transpose`` also rewrites the metadata, which fails where other entries in it
+    are damaged.
+    """
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        # Pixels that are whole are shown as they lie, as viewers do where metadata is damaged.
-        return image.copy()
+        orientation = None  # pixels are shown as they lie, as viewers do
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()
 
 
 def _flatten(image: Image.Image) -> Image.Image:
