@@ -150,6 +150,7 @@ def test_csv_on_stdout_holds_no_raw_samples():
         ((*TINY, "--plot", "chart.gif"), "must end in .png or .svg"),
         ((*TINY, "--output", "no/such/folder/x.json"), "does not exist"),
         (("--op", "max_pool2d", "--activation", "relu"), "belongs to convolutions"),
+        (("--op", "max_pool2d", "--weights", "cold"), "belongs to convolutions"),
     ],
 )
 def test_bad_use_is_a_line_and_exit_code_2(arguments, message, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from zoo.benchmark.candidates import OURS, RIVALS, Candidate, choose
+from zoo.benchmark.machine import last_cache_bytes
 from zoo.benchmark.names import ACTIVATIONS
 from zoo.benchmark.names import OURS as OUR_NAMES
 from zoo.benchmark.names import RIVALS as RIVAL_NAMES
@@ -21,6 +22,7 @@ from zoo.benchmark.timing import (
     time_interleaved,
     verdict,
 )
+from zoo.benchmark.worker import copies_to_rotate
 
 _spec = importlib.util.spec_from_file_location(
     "contestants", Path(__file__).with_name("contestants.py")
@@ -137,6 +139,35 @@ def test_no_win_is_claimed_inside_the_resolution():
     assert verdict(1.04, 1.06, resolution=1.03) == "faster"
     assert verdict(0.90, 0.99, resolution=1.03) == "same"
     assert verdict(0.90, 0.96, resolution=1.03) == "slower"
+
+
+def test_cold_weights_are_copies_used_in_turn():
+    used = []
+
+    def build(problem):
+        run = EAGER.build(problem)
+
+        def noting():
+            used.append(problem.weight.data_ptr())
+            return run()
+
+        return noting
+
+    cold = Plan(rounds=5, block_s=0.0005, patience=1, copies=3)
+    fixed = Candidate("fixed", EAGER.build, rotates=False)
+    outcome = measure(Candidate("cold", build), fixed, EAGER, plan=cold)
+    assert [row["candidate"] for row in outcome.results] == ["cold", "eager"]
+    assert [row["candidate"] for row in outcome.not_timed] == ["fixed"]
+    assert len(set(used)) == 3
+    assert used[3:6] == used[:3]
+
+
+def test_copies_of_a_weight_fill_the_last_cache_twice_within_bounds():
+    half = last_cache_bytes() // 2
+    assert last_cache_bytes() >= 1 << 20
+    assert copies_to_rotate(half) in (4, 5)
+    assert copies_to_rotate(1) == 64
+    assert copies_to_rotate(100 * half) == 2
 
 
 def test_blocks_are_long_enough_and_rounds_interleaved():

@@ -37,6 +37,7 @@ class Candidate:
         declines: why it cannot take a problem, or None if it can.
         explain: name of the implementation that runs inside, where that is known.
         ops: the ops that it competes in.
+        rotates: whether it can be built for many copies of a weight in reasonable time.
         builtin: whether PyTorch brings it: the best of these is what others are held against.
     """
 
@@ -45,6 +46,7 @@ class Candidate:
     declines: Callable[[Problem], str | None] = _nothing
     explain: Callable[[Problem], str | None] = _nothing
     ops: tuple[str, ...] = OPS
+    rotates: bool = True
     builtin: bool = False
 
 
@@ -228,7 +230,7 @@ OURS = (
 RIVALS = (
     Candidate("eager", _eager, builtin=True),
     Candidate("eager-nhwc", _eager_nhwc, builtin=True),
-    Candidate("inductor", _inductor, _needs_compiler, builtin=True),
+    Candidate("inductor", _inductor, _needs_compiler, rotates=False, builtin=True),
     Candidate("onednn", _onednn, _onednn_declines, builtin=True),
     Candidate("nnpack", _nnpack, _nnpack_declines, ops=CONV_OPS, builtin=True),
 )

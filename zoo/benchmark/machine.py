@@ -95,6 +95,13 @@ def usable_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def last_cache_bytes() -> int:
+    """Size of the processor's last cache; 32 MiB where it is not known."""
+    sizes = [re.fullmatch(r"(\d+)([KM])", size) for size in _caches().values()]
+    units = {"K": 1 << 10, "M": 1 << 20}
+    return max((int(size[1]) * units[size[2]] for size in sizes if size), default=32 << 20)
+
+
 def worker_environment() -> dict[str, str]:
     """Environment of a measuring process: this one's, with a malloc that keeps its memory."""
     return {**_TUNED_MALLOC, **os.environ}

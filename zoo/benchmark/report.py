@@ -106,6 +106,7 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
     return [
         f"{header['op']}, {header['dtype']}"
         + (f", activation {header['activation']}" if header["activation"] else "")
+        + (", cold weights" if header["weights"] == "cold" else "")
         + f"; {header['cpu']}, {header['cpus']} processors, threads: {threads}",
         f"zoo {versions['zoo']} ({process['zoo_capability'] or 'not built'}), torch "
         f"{process['torch']} ({process['torch_capability']}), oneDNN {process['onednn']}; "

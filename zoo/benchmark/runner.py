@@ -63,7 +63,12 @@ def run(job: Job, progress: Callable[[str], None]) -> Measurements:
     Raises the worker's own errors, and ZooError if it ends before it measures anything.
     """
     measured = Measurements()
-    common = {"threads": job.threads, "dtype": job.dtype, "activation": job.activation}
+    common = {
+        "threads": job.threads,
+        "dtype": job.dtype,
+        "activation": job.activation,
+        "weights": job.weights,
+    }
     pending = list(job.cases)
     total = len(pending)
     crashed: dict[str, list[str]] = {}

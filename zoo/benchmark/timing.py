@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,12 +31,15 @@ class Plan:
         block_s: least seconds of a block, which repeats its candidate so often.
         patience: rounds measured at most, in multiples of ``rounds``.
         seed: of the order within rounds.
+        copies: of the weight, which the calls of a candidate use in turn. One weight stays in
+            the caches, as none does in a network.
     """
 
     rounds: int = 20
     block_s: float = 0.005
     patience: int = 3
     seed: int = 0
+    copies: int = 1
 
 
 @dataclass(slots=True)
@@ -54,6 +58,15 @@ class CaseResult:
     results: list[dict[str, Any]] = field(default_factory=list)
     not_timed: list[dict[str, Any]] = field(default_factory=list)
     control: dict[str, Any] | None = None
+
+
+def build(candidate: Candidate, problem: Problem, copies: int) -> Run:
+    """Build a candidate; with several copies of the weight, calls go through them in turn."""
+    if copies == 1:
+        return candidate.build(problem)
+    copied = [replace(problem, weight=problem.weight.clone()) for _ in range(copies)]
+    turns = itertools.cycle([candidate.build(problem) for problem in copied])
+    return lambda: next(turns)()
 
 
 def block_seconds(run: Run, calls: int) -> float:
@@ -148,11 +161,13 @@ def measure_case(
         progress(candidate.name)
         try:
             reason = candidate.declines(problem)
+            if plan.copies > 1 and not candidate.rotates:
+                reason = reason or "it would need to be made anew for each copy of the weight"
             if reason:
                 leave_out(candidate.name, "skipped", reason)
                 continue
             start = time.perf_counter()
-            run = candidate.build(problem)
+            run = build(candidate, problem, plan.copies)
             built = time.perf_counter()
             output = run()
             first = time.perf_counter()
@@ -176,7 +191,7 @@ def measure_case(
     builtins = [name for name in runs if ready[name].builtin]
     twin = min(builtins or runs, key=lambda name: blocks[name][1])
     progress(CONTROL)
-    runs[CONTROL] = ready[twin].build(problem)
+    runs[CONTROL] = build(ready[twin], problem, plan.copies)
     blocks[CONTROL] = calibrate(runs[CONTROL], plan.block_s)
     calls = {name: count for name, (count, _) in blocks.items()}
     timings = time_interleaved(runs, calls, plan)

@@ -9,13 +9,14 @@ thread pools no other one disturbs.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from zoo.benchmark.machine import describe_process, usable_cpus
+from zoo.benchmark.machine import describe_process, last_cache_bytes, usable_cpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Job:
     candidates: list[str]
     rounds: int
     block_ms: float
+    weights: str = "hot"
     crashed: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -54,17 +56,23 @@ def _measure(job: Job, events: Any) -> None:
     torch.set_num_threads(job.threads)
     candidates = choose(job.op, job.rivals, job.candidates)
     dtype = getattr(torch, job.dtype)
-    plan = Plan(rounds=job.rounds, block_s=job.block_ms / 1e3)
     send("environment", **describe_process(), **describe_torch(dtype), **_describe_zoo())
     for text in job.cases:
         entrants = [c for c in candidates if c.name not in job.crashed.get(text, ())]
         with torch.inference_mode():
             problem = Problem.make(parse_case(job.op, text), dtype, job.activation)
+            copies = copies_to_rotate(problem.weight.nbytes) if job.weights == "cold" else 1
+            plan = Plan(rounds=job.rounds, block_s=job.block_ms / 1e3, copies=copies)
             outcome = measure_case(
                 problem, entrants, plan, lambda name: send("begin", candidate=name)
             )
         send("case", **asdict(outcome))
     send("end")
+
+
+def copies_to_rotate(weight_bytes: int) -> int:
+    """How many copies of a weight fill the last cache twice; from 2 to 64."""
+    return min(max(math.ceil(2 * last_cache_bytes() / weight_bytes), 2), 64)
 
 
 def _describe_zoo() -> dict[str, Any]:

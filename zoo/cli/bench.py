@@ -90,6 +90,11 @@ def _candidates_help() -> str:
     help="Activation after a convolution.  [default: relu]",
 )  # fmt: skip
 @click.option(
+    "--weights", type=click.Choice(("hot", "cold")), default="hot", show_default=True,
+    help="Whether a convolution's calls share one weight, or go through copies that do not fit "
+    "into the caches, as in a network.",
+)  # fmt: skip
+@click.option(
     "--rivals", metavar="NAME[,NAME...]", callback=_rivals, default="all", show_default=True,
     help="Which of PyTorch's ways to time, or none.",
 )  # fmt: skip
@@ -123,6 +128,7 @@ def command(
     batch: tuple[int, ...] | None,
     dtype: str,
     activation: str | None,
+    weights: str,
     rivals: list[str],
     candidates: tuple[str, ...],
     rounds: int,
@@ -149,6 +155,8 @@ def command(
         activation = activation or "relu"
     elif activation:
         raise UsageError(f"--activation belongs to convolutions, not to {op}")
+    elif weights == "cold":
+        raise UsageError(f"--weights belongs to convolutions: {op} has none")
     available = len(usable_cpus())
     threads = threads or (available,)
     if max(threads) > available:
@@ -162,6 +170,7 @@ def command(
         "op": op,
         "dtype": dtype,
         "activation": activation,
+        "weights": weights,
         "rounds": rounds,
         "min_time_ms": min_time,
         "command": shlex.join(["zoo", *sys.argv[1:]]),
@@ -181,6 +190,7 @@ def command(
             candidates=list(candidates),
             rounds=rounds,
             block_ms=min_time,
+            weights=weights,
         )
         measured = run(job, note)
         header["processes"] += measured.processes
