@@ -46,6 +46,18 @@ Strides dense(const Shape& s, bool last) {
               : Strides{s.h * s.w * s.c, s.h * s.w, s.w, 1};
 }
 
+// Aligned as PyTorch's allocator does.
+struct Buffer {
+  float* data;
+
+  explicit Buffer(int64_t count)
+      : data(static_cast<float*>(std::aligned_alloc(64, size_t(count + 16) / 16 * 64))) {
+    std::fill(data, data + count, 0.01f);
+  }
+  Buffer(const Buffer&) = delete;
+  ~Buffer() { std::free(data); }
+};
+
 void measure(const KernelTable& table, const Case& z) {
   Conv2dParams p;
   p.batch = z.n, p.in_channels = z.c, p.in_h = p.in_w = z.hw, p.out_channels = z.o, p.groups = z.g;
@@ -63,25 +75,22 @@ void measure(const KernelTable& table, const Case& z) {
   const int64_t side = z.pool == Pool::none ? p.out_h : p.pool_h;
   const Shape out{z.n, z.o, side, side};
   p.input = dense(in, z.last), p.output = dense(out, z.last);
-  Random random(1);
-  Tensor<float> input(in, p.input, 0), output(out, p.output, 0);
-  fill(random, input);
-  std::vector<float> packed(packed_size(z.o, z.c / z.g, z.k, z.k, z.g), 0.01f), bias(z.o, 0.1f);
+  const Buffer input(in.count()), output(out.count()), bias(z.o);
+  const Buffer packed(packed_size(z.o, z.c / z.g, z.k, z.k, z.g));
   const bool depthwise = packing_of(z.o, z.c / z.g, z.g) == Packing::depthwise;
   const auto& kernel = depthwise ? table.f32.depthwise : table.f32.gemm;
-  void* workspace = std::aligned_alloc(64, size_t(kernel.workspace_bytes(p, 1) + 64) / 64 * 64);
+  const Buffer workspace(kernel.workspace_bytes(p, 1) / 4);
   Parallel one;
   double best = 1e9;
   double spent = 0;
   for (int i = 0; i < 4 || (spent < 0.15 && i < 500); ++i) {
     const double begin = seconds();
-    kernel.run(p, input.data.get(), packed.data(), bias.data(), nullptr, output.data.get(),
-               workspace, one);
+    kernel.run(p, input.data, packed.data, bias.data, nullptr, output.data,
+               workspace.data, one);
     const double time = seconds() - begin;
     best = std::min(best, time);
     spent += time;
   }
-  std::free(workspace);
   const double flops = 2.0 * double(z.n * z.o * p.out_h * p.out_w * (z.c / z.g) * z.k * z.k);
   std::printf("%-22s %-26s %8.3f ms %7.1f GFLOP/s\n", kernel.name, z.name, best * 1e3,
               flops / best * 1e-9);

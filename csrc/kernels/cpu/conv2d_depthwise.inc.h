@@ -160,6 +160,37 @@ struct Depthwise {
                   [&](auto load) { tile<P, 1, false>(at, 0, n, target, load); });
   }
 
+  // n columns from x on, of one channel, that do not all see the same taps: lanes that a tap
+  // lets see nothing add 0.
+  [[gnu::noinline]] void along_edge(const Place& at, int64_t x, int64_t n,
+                                    const Target<T>& target) const {
+    const Window& w = p.window;
+    const int64_t lane = w.stride_w * p.input.w, padded = round_up(p.out_channels, kPanel);
+    V sum = at.bias == nullptr ? V::zero() : V::broadcast(*at.bias);
+    for (int64_t s = 0; s < w.kernel_w; ++s) {
+      const int64_t first = x * w.stride_w - w.pad_w + s * w.dilation_w;  // of lane 0
+      const Range lanes = taps_inside(first, n, w.stride_w, p.in_w);
+      if (lanes.begin == lanes.end) continue;
+      const T* from = at.input + first * p.input.w;
+      const T* factor = at.weight + s * padded;
+      for (int64_t r = at.rows.begin; r < at.rows.end; ++r) {
+        V value;
+        if (lane == 1) {
+          value = V::load(from, lanes.begin, lanes.end);
+        } else {
+          alignas(64) T apart[V::kLanes] = {};
+          for (int64_t i = lanes.begin; i < lanes.end; ++i) apart[i] = from[i * lane];
+          value = V::load(apart);
+        }
+        sum = fma(value, V::broadcast(*factor), sum);
+        from += w.dilation_h * p.input.h;
+        factor += w.kernel_w * padded;
+      }
+    }
+    if (at.residual != nullptr) sum = sum + load_lanes(at.residual, p.residual.w, n);
+    store_lanes(activate(p.activation, sum), at.output, target.strides.w, n);
+  }
+
   // Output row y of the channels.
   void row(int64_t image, int64_t y, Range channels, const Target<T>& target) const {
     const Window& w = p.window;
@@ -167,41 +198,42 @@ struct Depthwise {
         taps_inside(y * w.stride_h - w.pad_h, w.kernel_h, w.dilation_h, p.in_h);
     const Range inside =
         interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
-    const auto at = [&](int64_t channel, int64_t x) {
-      const Range columns =
-          taps_inside(x * w.stride_w - w.pad_w, w.kernel_w, w.dilation_w, p.in_w);
-      return place(image, channel, y, x, rows, columns, target);
-    };
-    // Columns from x on that see the same taps.
-    const auto room = [&](int64_t x) {
-      return x >= inside.begin && x < inside.end ? inside.end - x : int64_t{1};
-    };
     if (lanes_are_channels(p)) {
       const int64_t count = channels.end - channels.begin;
       for (int64_t x = 0; x < p.out_w;) {
-        const Place here = at(channels.begin, x);
-        if (room(x) >= 8) {
-          across<8, 1>(here, count, target);
+        const Range columns =
+            taps_inside(x * w.stride_w - w.pad_w, w.kernel_w, w.dilation_w, p.in_w);
+        const Place at = place(image, channels.begin, y, x, rows, columns, target);
+        // Columns from x on that see the same taps.
+        const int64_t room = x >= inside.begin && x < inside.end ? inside.end - x : 1;
+        if (room >= 8) {
+          across<8, 1>(at, count, target);
           x += 8;
-        } else if (room(x) >= 4) {
-          across<4, 2>(here, count, target);
+        } else if (room >= 4) {
+          across<4, 2>(at, count, target);
           x += 4;
         } else {
-          across<1, 4>(here, count, target);
+          across<1, 4>(at, count, target);
           ++x;
         }
       }
       return;
     }
+    constexpr int64_t kLanes = V::kLanes;
+    const Range all{0, w.kernel_w};
     for (int64_t c = channels.begin; c < channels.end; ++c) {
       for (int64_t x = 0; x < p.out_w;) {
-        const Place here = at(c, x);
-        if (room(x) >= 4 * V::kLanes) {
-          along<4>(here, V::kLanes, target);
-          x += 4 * V::kLanes;
+        const int64_t n = lesser(kLanes, p.out_w - x);
+        if (x < inside.begin || x + n > inside.end) {
+          Place at = place(image, c, y, x, rows, all, target);
+          at.input -= (x * w.stride_w - w.pad_w) * p.input.w;  // at column 0 instead
+          along_edge(at, x, n, target);
+          x += n;
+        } else if (x + 4 * kLanes <= inside.end) {
+          along<4>(place(image, c, y, x, rows, all, target), kLanes, target);
+          x += 4 * kLanes;
         } else {
-          const int64_t n = lesser(V::kLanes, room(x));
-          along<1>(here, n, target);
+          along<1>(place(image, c, y, x, rows, all, target), n, target);
           x += n;
         }
       }

@@ -233,28 +233,30 @@ struct Gemm {
   }
 
   // Bias, residual and activation of a finished panel, and its way out.
-  void finish(const T* c, const GemmPixel* pixels, int64_t rows, int64_t channel, int64_t columns,
+  void finish(T* c, const GemmPixel* pixels, int64_t rows, int64_t channel, int64_t columns,
               const Target<T>& target) const {
     alignas(64) T shift[kPanel] = {};
-    if (bias != nullptr) __builtin_memcpy(shift, bias + channel,
-                                               static_cast<std::size_t>(columns) * sizeof(T));
+    if (bias != nullptr) {
+      __builtin_memcpy(shift, bias + channel, static_cast<std::size_t>(columns) * sizeof(T));
+    }
     T* const to = target.data + (channel - target.channel) * target.strides.c;
     const T* const more = residual == nullptr ? nullptr : residual + channel * p.residual.c;
-    const bool whole = columns == kPanel && target.strides.c == 1;
-    for (int64_t i = 0; i < rows; ++i, c += kPanel) {
-      T* const row = to + pixels[i].output;
+    const bool vectors = target.strides.c == 1, whole = columns == kPanel;
+    for (int64_t i = 0; i < rows; ++i) {
+      T* const from = c + i * kPanel;
+      T* const row = vectors ? to + pixels[i].output : from;
       const T* const extra = more == nullptr ? nullptr : more + pixels[i].residual;
       if (whole) {
-        finish_row<true>(c, shift, extra, kPanel, row, 1);
+        finish_row<true>(from, shift, extra, kPanel, row);
       } else {
-        finish_row<false>(c, shift, extra, columns, row, target.strides.c);
+        finish_row<false>(from, shift, extra, columns, row);
       }
     }
+    if (!vectors) scatter(c, pixels, rows, columns, to, target.strides);
   }
 
   template <bool kWhole>
-  void finish_row(const T* c, const T* shift, const T* extra, int64_t columns, T* to,
-                  int64_t out_c) const {
+  void finish_row(const T* c, const T* shift, const T* extra, int64_t columns, T* to) const {
     using V = Vec<T>;
     for (int64_t j = 0; j < columns; j += V::kLanes) {
       const int64_t n = kWhole ? V::kLanes : lesser(V::kLanes, columns - j);
@@ -264,7 +266,27 @@ struct Gemm {
       if (kWhole) {
         x.store(to + j);
       } else {
-        store_lanes(x, to + j * out_c, out_c, n);
+        x.store(to + j, n);
+      }
+    }
+  }
+
+  // A panel to a layout whose channels are apart: pixels that follow each other, channel by
+  // channel.
+  static void scatter(const T* c, const GemmPixel* pixels, int64_t rows, int64_t columns, T* to,
+                      const Strides& strides) {
+    for (int64_t begin = 0, end = 1; begin < rows; begin = end++) {
+      while (end < rows && pixels[end].output - pixels[end - 1].output == strides.w) ++end;
+      T* const run = to + pixels[begin].output;
+      const T* const from = c + begin * kPanel;
+      if (strides.w == 1) {
+        transpose(from, kPanel, run, strides.c, end - begin, columns);
+        continue;
+      }
+      for (int64_t j = 0; j < columns; ++j) {
+        for (int64_t i = 0; i < end - begin; ++i) {
+          run[j * strides.c + i * strides.w] = from[i * kPanel + j];
+        }
       }
     }
   }
@@ -375,6 +397,10 @@ void to_channels_last(const Conv2dParams& p, const T* input, T* output, const Pa
         const int64_t n = lesser(kChannels, p.in_channels - c0);
         T* to = output + i * p.in_w * p.in_channels + c0;
         const T* from = line + c0 * p.input.c;
+        if (p.input.w == 1) {
+          transpose(from, p.input.c, to, p.in_channels, n, p.in_w);
+          continue;
+        }
         for (int64_t x = 0; x < p.in_w; ++x, to += p.in_channels, from += p.input.w) {
           for (int64_t c = 0; c < n; ++c) to[c] = from[c * p.input.c];
         }
