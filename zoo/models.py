@@ -116,7 +116,8 @@ def create_model(
     Returns:
         The module, in train mode. Its dict ``pretrained_cfg`` has the preprocessing under
         timm's names (``input_size``, ``interpolation``, ``crop_pct``, ``mean``, ``std``), and
-        ``architecture``, ``tag``, ``num_classes``, ``resize_size``, ``labels``, ``source``.
+        ``architecture``, ``tag``, ``num_classes``, ``license``, ``resize_size``, ``labels``,
+        ``source``.
 
     Raises:
         UnknownName, AmbiguousName: from the name.
@@ -287,11 +288,15 @@ def _pretrained_cfg(
 ) -> dict[str, Any]:
     """Return what the weights expect, over what the model itself says."""
     cfg: dict[str, Any] = {"architecture": spec.name, "tag": tag}
-    for key in ("input_size", "interpolation", "crop_pct", "mean", "std", "num_classes"):
+    shared = ("input_size", "interpolation", "crop_pct", "mean", "std", "num_classes", "license")
+    for key in shared:
         of_weights = getattr(weights, key, None)
         cfg[key] = getattr(spec, key) if of_weights is None else of_weights
     for key in ("resize_size", "labels", "source"):
         cfg[key] = getattr(weights, key, None)
     own = getattr(model, "pretrained_cfg", None)
     own = dict(own) if isinstance(own, dict) else {}
+    if weights is not None and weights.loader is None:  # these name weights of somebody else
+        for key in ("url", "hf_hub_id", "file", "origin_url"):
+            own.pop(key, None)
     return {**cfg, **own, **{key: value for key, value in cfg.items() if value is not None}}

@@ -140,6 +140,7 @@ class TestCreateModel:
             "mean": (0.0, 0.0, 0.0),
             "std": (0.25, 0.25, 0.25),
             "num_classes": 10,
+            "license": None,
             "resize_size": 40,
             "labels": "models:labels",
             "source": "x.pth",
@@ -151,17 +152,24 @@ class TestCreateModel:
     def test_what_the_model_says_itself_stays(self, site: Site) -> None:
         (site.path / "own.py").write_text(
             "import torch\ndef make(**kwargs):\n    model = torch.nn.Linear(1, 1)\n"
-            "    model.pretrained_cfg = {'crop_mode': 'border', 'mean': (1.0,), 'std': (2.0,)}\n"
+            "    model.pretrained_cfg = {'crop_mode': 'border', 'mean': (1.0,), 'std': (2.0,),"
+            " 'url': 'x'}\n"
             "    return model\n"
         )
         site.add(
             "acme",
             "@zoo.hookimpl\ndef zoo_architectures():\n"
-            "    return [zoo.Architecture('net', 'own:make', mean=(.5,))]\n",
+            "    w = zoo.Weights(source='y')\n"
+            "    return [zoo.Architecture('net', 'own:make', mean=(.5,)),\n"
+            "            zoo.Architecture('ours', 'own:make', weights={'ours': w})]\n",
         )
         site.discover()
         cfg = zoo.create_model("net").pretrained_cfg
         assert (cfg["crop_mode"], cfg["mean"], cfg["std"]) == ("border", (0.5,), (2.0,))
+        assert cfg["url"] == "x"
+        # Where the model's default weights are says nothing about where ours are.
+        cfg = zoo.create_model("ours").pretrained_cfg
+        assert (cfg["source"], "url" in cfg) == ("y", False)
 
     def test_default_kwargs_lie_beneath_the_callers(self, site: Site) -> None:
         install(site, "source='x.pth'", "default_kwargs={'width': 6},")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,7 +114,7 @@ def test_an_unknown_name_mentions_plugins_that_failed(site: Site) -> None:
 
 def test_a_blocked_plugin_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.architectures("acme", "net")
-    monkeypatch.setenv("ZOO_BLOCK_PLUGINS", "acme")
+    monkeypatch.setenv("ZOO_BLOCK_PLUGINS", f"{os.environ['ZOO_BLOCK_PLUGINS']},acme")
     site.discover()
     with pytest.raises(zoo.UnknownName, match=r"plugin 'acme' is blocked"):
         zoo.create_model("acme/net")
