@@ -39,12 +39,9 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "=": operator.eq,
 }
-_CONDITION = re.compile(
-    r"\s*(?P<field>[^<>=!]*?)\s*(?P<operator><=|>=|!=|==|<|>|=)\s*(?P<value>.*?)\s*"
-)
-_NUMBER = re.compile(
-    r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?P<unit>[kmgt]?)", re.I
-)
+# Compiled on first use: most listings have no condition.
+_CONDITION = r"\s*(?P<field>[^<>=!]*?)\s*(?P<operator><=|>=|!=|==|<|>|=)\s*(?P<value>.*?)\s*"
+_NUMBER = r"(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?P<unit>[kmgt]?)"
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
@@ -164,7 +161,7 @@ def parse_number(text: str) -> float:
     Raises:
         ValueError: it is not a number.
     """
-    match = _NUMBER.fullmatch(text.strip())
+    match = re.fullmatch(_NUMBER, text.strip(), re.IGNORECASE)
     if match is None:
         raise ValueError(f"{text!r} is not a number")
     return float(match["number"].replace("_", "")) * _UNITS[match["unit"].lower()]
@@ -182,7 +179,7 @@ def parse_condition(text: str, metrics: Callable[[], Sequence[str]] = tuple) -> 
     Raises:
         UsageError: unknown field, missing or unfit operator or value.
     """
-    match = _CONDITION.fullmatch(text)
+    match = re.fullmatch(_CONDITION, text)
     if match is None:
         raise UsageError(f"--where {text!r}: write FIELD OPERATOR VALUE, e.g. 'params<5M'")
     field, sign, value = match["field"], match["operator"], match["value"]
