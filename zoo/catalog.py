@@ -29,41 +29,52 @@ KEPT = 8
 """Indexes of one catalog that stay in the cache: environments may differ in versions."""
 
 
+_DECODER = json.JSONDecoder()
+
+
 class Row:
     """An architecture in an index: its name, the tags of its weights, and its fields unread."""
 
     __slots__ = ("line", "name", "tags")
 
-    def __init__(self, name: str, tags: list[str], line: bytes) -> None:
+    def __init__(self, name: str, tags: list[str], line: str) -> None:
         self.name = name
         self.tags = tuple(tags)
         self.line = line
 
     def decode(self) -> Architecture:
         """Build the spec. Arrays become tuples."""
-        values = json.loads(self.line)
+        values = _with_tuples(_DECODER.raw_decode(self.line)[0])
         if "weights" in values:
             values["weights"] = {
-                tag: Weights(**{key: _tuples(value) for key, value in weights.items()})
-                for tag, weights in values["weights"].items()
+                tag: Weights(**_with_tuples(held)) for tag, held in values["weights"].items()
             }
-        return Architecture(**{k: v if k == "weights" else _tuples(v) for k, v in values.items()})
+        if "default_kwargs" in values:  # the only field in which sequences may nest
+            values["default_kwargs"] = _all_tuples(values["default_kwargs"])
+        return Architecture(**values)
 
 
-def _tuples(value: Any) -> Any:
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    for key, value in values.items():
+        if type(value) is list:
+            values[key] = tuple(value)
+    return values
+
+
+def _all_tuples(value: Any) -> Any:
     if isinstance(value, list):
-        return tuple(map(_tuples, value))
+        return tuple(map(_all_tuples, value))
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
+        return {key: _all_tuples(item) for key, item in value.items()}
     return value
 
 
-def encode(architecture: Architecture) -> bytes:
+def encode(architecture: Architecture) -> str:
     """Return an architecture as a line of JSON, without the fields that have their default."""
     values = _changed(architecture)
     if architecture.weights:
         values["weights"] = {t: _changed(weights) for t, weights in architecture.weights.items()}
-    return json.dumps(values, separators=(",", ":"), allow_nan=False, default=dict).encode()
+    return json.dumps(values, separators=(",", ":"), allow_nan=False, default=dict)
 
 
 def _changed(spec: Architecture | Weights) -> dict[str, Any]:
@@ -124,7 +135,7 @@ def _key(
 
 
 def _rows(body: bytes) -> list[Row]:
-    names, *lines = body.splitlines()
+    names, *lines = body.decode().split("\n")
     return [
         Row(name, tags, line) for (name, tags), line in zip(json.loads(names), lines, strict=True)
     ]
@@ -159,10 +170,10 @@ def _build(catalog: Catalog, plugin: str) -> bytes:
     check_specs("architectures", architectures)
     architectures.sort(key=lambda architecture: natural_key(architecture.name))
     names = [[architecture.name, list(architecture.weights)] for architecture in architectures]
-    lines = [json.dumps(names, separators=(",", ":")).encode(), *map(encode, architectures)]
+    lines = [json.dumps(names, separators=(",", ":")), *map(encode, architectures)]
     seconds = time.perf_counter() - started
     say(f"indexed {len(architectures):,} models of {plugin} in {seconds:.1f} s")
-    return b"\n".join(lines)
+    return "\n".join(lines).encode()
 
 
 def _write(path: str, key: dict[str, Any], body: bytes) -> None:

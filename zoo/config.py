@@ -71,4 +71,5 @@ def prefer() -> tuple[str, ...]:
 
 def say(message: str) -> None:
     """Print one line for the user on stderr."""
-    print(f"zoo: {message}", file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # print would take stdout instead, which is for data
+        print(f"zoo: {message}", file=sys.stderr, flush=True)

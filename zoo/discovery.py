@@ -12,9 +12,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
+from typing import NamedTuple
 
 import pluggy
 
@@ -29,8 +29,7 @@ GROUP = "zoo"
 CORE_DISTRIBUTION = "zoo-vision"
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A plugin before it is imported."""
 
     plugin: Plugin

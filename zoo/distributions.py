@@ -12,13 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _SEPARATORS = re.compile(r"[-_.]+")
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPoint:
+class EntryPoint(NamedTuple):
     """A line of some distribution's ``entry_points.txt``; the distribution may be unknown."""
 
     name: str

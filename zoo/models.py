@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import AmbiguousName, PluginError, UnknownName, UsageError, WeightsError
-from zoo.names import closest, matcher
+from zoo.names import matcher
 from zoo.registry import Entry, get_registry, load_target
 from zoo.specs import Architecture, Weights
 
@@ -36,7 +36,7 @@ def list_models(
         exclude_filters: patterns of names to leave out.
 
     Raises:
-        UnknownName: there is no plugin of that name.
+        UnknownName: there is no plugin of that name, or it could not be loaded.
     """
     entries = _matching("architectures", filter, plugin, exclude_filters)
     return [entry.name for entry in entries if entry.tags or not pretrained]
@@ -211,17 +211,7 @@ def create_dataset(
 
 def _of_plugin(kind: str, plugin: str | None) -> list[Entry]:
     registry = get_registry()
-    if plugin is None:
-        return registry.entries(kind)
-    known = [found.name for found in registry.plugins]
-    if plugin not in known:
-        meant = closest(plugin, known, 1) or known
-        raise UnknownName(
-            f"no plugin {plugin!r} is installed; did you mean {' or '.join(meant)}?"
-            if known
-            else "no plugin is installed"
-        )
-    return [entry for entry in registry.entries(kind) if entry.plugin == plugin]
+    return registry.entries(kind) if plugin is None else registry.entries_of(kind, plugin)
 
 
 def _matching(kind: str, patterns: Patterns, plugin: str | None, excluded: Patterns) -> list[Entry]:

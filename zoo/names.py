@@ -10,7 +10,8 @@ PLUGIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SPEC_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+-]*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
-_DIGITS = re.compile(r"([0-9]+)")
+# At most 18 digits at once: int() refuses thousands, and a name may hold anything.
+_DIGITS = re.compile(r"([0-9]{1,18})")
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

@@ -89,6 +89,23 @@ class Registry:
         self._load_catalogs()
         return list(self._plugins)
 
+    def entries_of(self, kind: str, plugin: str) -> list[Entry]:
+        """Return everything of a kind that one plugin offers.
+
+        Raises:
+            UnknownName: there is no plugin of that name, or it could not be loaded.
+        """
+        entries = self.entries(kind)
+        known = [found for found in self._plugins if found.name == plugin]
+        if not known:
+            names = [found.name for found in self._plugins]
+            meant = closest(plugin, names, 1)
+            hint = f"did you mean {meant[0]}?" if meant else f"there are {', '.join(names)}"
+            raise UnknownName(f"no plugin {plugin!r} is installed; {hint}")
+        if all(found.state != "active" for found in known):
+            raise UnknownName(f"plugin {plugin!r} is {known[0].state} ({known[0].error})")
+        return [entry for entry in entries if entry.plugin == plugin]
+
     def entries(self, kind: str) -> list[Entry]:
         """Return everything of a kind (one of ``KINDS``) in natural order of its names."""
         if kind not in HOOKS:

@@ -226,6 +226,14 @@ def test_patterns_match_canonical_and_bare_names(site: Site) -> None:
     assert zoo.list_models(plugin="bcme") == ["bcme/net9"]
     with pytest.raises(zoo.UnknownName, match=r"no plugin 'acm' .*did you mean acme\?"):
         zoo.list_models(plugin="acm")
+    site.add("broken", "import no_such_module_at_all\n")
+    site.discover()
+    with pytest.raises(zoo.UnknownName, match=r"plugin 'broken' is failed \(ModuleNotFound"):
+        zoo.list_models(plugin="broken")
+
+
+def test_names_may_be_long() -> None:
+    assert natural_key("9" * 10_000) < natural_key("9" * 10_001)
 
 
 @given(NAMES)
