@@ -24,7 +24,10 @@ class AmbiguousName(UsageError, LookupError):
 
 
 class PluginError(ZooError):
-    """A plugin could not be loaded (raised only with ``ZOO_STRICT_PLUGINS=1``)."""
+    """A plugin's code cannot be imported or breaks its contract.
+
+    A plugin that fails to load is reported instead, but for ``ZOO_STRICT_PLUGINS=1``.
+    """
 
 
 class WeightsError(ZooError):
