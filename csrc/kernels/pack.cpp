@@ -59,7 +59,7 @@ void pack_weight(const T* weight, const Strides& strides, int64_t out_channels,
 
 template void pack_weight<float>(const float*, const Strides&, int64_t, int64_t, int64_t, int64_t,
                                  int64_t, float*);
-template void pack_weight<double>(const double*, const Strides&, int64_t, int64_t, int64_t,
-                                  int64_t, int64_t, double*);
+template void pack_weight<double>(const double*, const Strides&, int64_t, int64_t, int64_t, int64_t,
+                                  int64_t, double*);
 
 }  // namespace zoo

@@ -24,7 +24,8 @@ struct Conv2dKernel {
 template <typename T>
 struct Pool2dKernels {
   // indices may be null; otherwise they get the position row * in_w + column of each maximum.
-  void (*max_pool2d)(const Pool2dParams&, const T* input, T* output, int64_t* indices, const Parallel&);
+  void (*max_pool2d)(const Pool2dParams&, const T* input, T* output, int64_t* indices,
+                     const Parallel&);
   void (*avg_pool2d)(const Pool2dParams&, const T* input, T* output, const Parallel&);
 };
 

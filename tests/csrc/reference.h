@@ -85,8 +85,8 @@ Pooled pooled(Pool kind, const Window& w, int64_t in_h, int64_t in_w, bool count
       if (h < 0 || h >= in_h || v < 0 || v >= in_w) continue;
       const Value one = get(h, v);
       ++count;
-      result.magnitude = max ? std::max(result.magnitude, one.magnitude)
-                             : result.magnitude + one.magnitude;
+      result.magnitude =
+          max ? std::max(result.magnitude, one.magnitude) : result.magnitude + one.magnitude;
       if (!max) {
         result.value += one.value;
       } else if (result.index < 0 || one.value > result.value || std::isnan(one.value)) {

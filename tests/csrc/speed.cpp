@@ -85,8 +85,7 @@ void measure(const KernelTable& table, const Case& z) {
   double spent = 0;
   for (int i = 0; i < 4 || (spent < 0.15 && i < 500); ++i) {
     const double begin = seconds();
-    kernel.run(p, input.data, packed.data, bias.data, nullptr, output.data,
-               workspace.data, one);
+    kernel.run(p, input.data, packed.data, bias.data, nullptr, output.data, workspace.data, one);
     const double time = seconds() - begin;
     best = std::min(best, time);
     spent += time;

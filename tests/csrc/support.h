@@ -102,9 +102,9 @@ struct Tensor {
   std::unique_ptr<T[]> data;
 
   Tensor(const Shape& s, const Strides& st, T gap) : shape(s), strides(st) {
-    size = s.count() == 0 ? 0
-                          : (s.n - 1) * st.n + (s.c - 1) * st.c + (s.h - 1) * st.h +
-                                (s.w - 1) * st.w + 1;
+    size = s.count() == 0
+               ? 0
+               : (s.n - 1) * st.n + (s.c - 1) * st.c + (s.h - 1) * st.h + (s.w - 1) * st.w + 1;
     data.reset(new T[static_cast<size_t>(size)]);
     std::fill(data.get(), data.get() + size, gap);
   }
@@ -149,7 +149,8 @@ inline Strides random_strides(Random& random, const Shape& s, bool may_expand) {
 
 template <typename T>
 void fill(Random& random, Tensor<T>& tensor, double scale = 1) {
-  tensor.each([&](auto... i) { tensor.at(i...) = static_cast<T>((random.real() * 2 - 1) * scale); });
+  tensor.each(
+      [&](auto... i) { tensor.at(i...) = static_cast<T>((random.real() * 2 - 1) * scale); });
 }
 
 // Some NaN and infinities.

@@ -1,4 +1,7 @@
 // Dispatch, packing, and the accuracy of the activations.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstring>
 
 #include "conv2d_list.h"
@@ -7,7 +10,32 @@
 
 namespace zoo::test {
 
+namespace {
+
+// Whether `holds` is true in a process of its own that starts with ZOO_CPU_CAPABILITY=value: the
+// variable is read at first use.
+bool with_capability(const char* value, bool (*holds)()) {
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("ZOO_CPU_CAPABILITY", value, 1);
+    _exit(holds() ? 0 : 1);
+  }
+  int status = 1;
+  waitpid(child, &status, 0);
+  return status == 0;
+}
+
+}  // namespace
+
 void test_dispatch() {
+  CHECK(with_capability("scalar",
+                        [] { return isa_error() == nullptr && active_isa() == Isa::scalar; }));
+  CHECK(with_capability("", [] { return isa_error() == nullptr && active_isa() == best_isa(); }));
+  CHECK(with_capability("sse9", [] {
+    const char* problem = isa_error();
+    return problem != nullptr && std::strstr(problem, "ZOO_CPU_CAPABILITY") != nullptr &&
+           set_isa("scalar") == nullptr && isa_error() == nullptr;
+  }));
   CHECK(table_of(Isa::scalar) != nullptr);
   CHECK(table_of(best_isa()) != nullptr);
   CHECK(isa_error() == nullptr);
@@ -37,9 +65,7 @@ void test_pack() {
   // 3 groups of 34 filters over 2 channels: two panels a group, the second with 30 zero columns.
   const int64_t o = 102, c = 2, h = 3, w = 2, groups = 3;
   Tensor<float> weight({o, c, h, w}, {c * h * w, h * w, w, 1}, 0);
-  weight.each([&](auto... i) {
-    weight.at(i...) = static_cast<float>(weight.place(i...) + 1);
-  });
+  weight.each([&](auto... i) { weight.at(i...) = static_cast<float>(weight.place(i...) + 1); });
   const int64_t size = packed_size(o, c, h, w, groups);
   CHECK(size == groups * 2 * c * h * w * kPanel);
   std::unique_ptr<float[]> packed(new float[size]);
@@ -67,8 +93,8 @@ void test_activations() {
     input[i] = static_cast<float>(t * t * t * 100);
   }
   const float inf = std::numeric_limits<float>::infinity();
-  const float special[] = {0, inf, -inf, std::nanf(""), 88.72f, 88.73f, -88.5f, -103, -104, 1e-30f,
-                           -1e-30f, 3e38f, -3e38f, 6, -3, 3};
+  const float special[] = {0,    inf,    -inf,    std::nanf(""), 88.72f, 88.73f, -88.5f, -103,
+                           -104, 1e-30f, -1e-30f, 3e38f,         -3e38f, 6,      -3,     3};
   std::copy(std::begin(special), std::end(special), input.begin());
 
   for (const KernelTable* table : tables()) {
@@ -89,8 +115,8 @@ void test_activations() {
         if (p.activation == Activation::hardswish && std::abs(input[i]) > 1e37f) continue;
         // gelu multiplies x by 1 + erf, which cancels where x is negative, here as in PyTorch.
         const bool cancels = p.activation == Activation::gelu;
-        const double scale = cancels ? std::max(std::abs(expected), std::abs(input[i]) / 4.0)
-                                     : std::abs(expected);
+        const double scale =
+            cancels ? std::max(std::abs(expected), std::abs(input[i]) / 4.0) : std::abs(expected);
         // Below 1e-36, x / (1 + exp(-x)) has overflown to 0, in PyTorch too.
         const double unit = std::max(scale * 0x1p-23, 1e-36);
         if (!std::isfinite(expected)) {

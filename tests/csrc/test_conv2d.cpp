@@ -9,8 +9,8 @@ namespace zoo::test {
 namespace {
 
 const Activation kActivations[] = {
-    Activation::none, Activation::relu,      Activation::relu6,       Activation::sigmoid,
-    Activation::tanh, Activation::silu,      Activation::gelu,        Activation::hardswish,
+    Activation::none,        Activation::relu,      Activation::relu6, Activation::sigmoid,
+    Activation::tanh,        Activation::silu,      Activation::gelu,  Activation::hardswish,
     Activation::hardsigmoid, Activation::leaky_relu};
 
 int64_t out_size(int64_t in, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
@@ -39,9 +39,8 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, bool spe
   const int64_t in_group = p.in_channels / p.groups;
   const Shape in_shape{p.batch, p.in_channels, p.in_h, p.in_w};
   const Shape map_shape{p.batch, p.out_channels, p.out_h, p.out_w};
-  const Shape out_shape = p.pool == Pool::none
-                              ? map_shape
-                              : Shape{p.batch, p.out_channels, p.pool_h, p.pool_w};
+  const Shape out_shape =
+      p.pool == Pool::none ? map_shape : Shape{p.batch, p.out_channels, p.pool_h, p.pool_w};
   const Shape weight_shape{p.out_channels, in_group, p.window.kernel_h, p.window.kernel_w};
   p.input = random_strides(random, in_shape, true);
   p.output = random_strides(random, out_shape, false);
@@ -62,16 +61,15 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, bool spe
   }
   const bool with_residual = p.pool == Pool::none && random.chance(0.4);
 
-  const int64_t packed_count = packed_size(p.out_channels, in_group, p.window.kernel_h,
-                                           p.window.kernel_w, p.groups);
+  const int64_t packed_count =
+      packed_size(p.out_channels, in_group, p.window.kernel_h, p.window.kernel_w, p.groups);
   std::unique_ptr<T[]> packed(new T[packed_count]);
   pack_weight(weight.data.get(), weight.strides, p.out_channels, in_group, p.window.kernel_h,
               p.window.kernel_w, p.groups, packed.get());
 
   const DType dtype = sizeof(T) == 4 ? DType::float32 : DType::float64;
   const Kernels<T>& kernels = kernels_of<T>(table);
-  const bool depthwise =
-      packing_of(p.out_channels, in_group, p.groups) == Packing::depthwise;
+  const bool depthwise = packing_of(p.out_channels, in_group, p.groups) == Packing::depthwise;
 #if defined(__x86_64__)
   CHECK(select_conv2d(p, dtype) == (depthwise ? Conv2dImpl::depthwise : Conv2dImpl::gemm));
 #else
@@ -94,29 +92,28 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, bool spe
   std::vector<bool> written(static_cast<size_t>(output.size));
   output.each([&](int64_t n, int64_t o, int64_t y, int64_t x) {
     const auto conv = [&](int64_t h, int64_t w) {
-      return convolution(p, input, weight, bias.get(), with_residual ? &residual : nullptr, n, o,
-                         h, w);
+      return convolution(p, input, weight, bias.get(), with_residual ? &residual : nullptr, n, o, h,
+                         w);
     };
     Value expected;
     if (p.pool == Pool::none) {
       expected = conv(y, x);
     } else {
-      const Pooled result =
-          pooled(p.pool, p.pool_window, p.out_h, p.out_w, true, 0, y, x, conv);
+      const Pooled result = pooled(p.pool, p.pool_window, p.out_h, p.out_w, true, 0, y, x, conv);
       expected = {result.value, result.magnitude};
     }
     const double got = output.at(n, o, y, x);
     written[static_cast<size_t>(output.place(n, o, y, x))] = true;
     const double bound = eps * (2 + 2 * expected.magnitude);
     if (!close(got, expected.value, bound) && wrong++ == 0) {
-      std::fprintf(stderr, "[%ld,%ld,%ld,%ld] = %.9g, not %.9g\n", n, o, y, x, got,
-                   expected.value);
+      std::fprintf(stderr, "[%ld,%ld,%ld,%ld] = %.9g, not %.9g\n", n, o, y, x, got, expected.value);
     }
   });
   for (int64_t i = 0; i < output.size; ++i) {
     if (!written[static_cast<size_t>(i)] && output.data[i] != T(-12345)) ++wrong;
   }
-  if (wrong > 0) std::fprintf(stderr, "%d wrong: %s\n", wrong, describe(kernel.name, p, threads).c_str());
+  if (wrong > 0)
+    std::fprintf(stderr, "%d wrong: %s\n", wrong, describe(kernel.name, p, threads).c_str());
   CHECK(wrong == 0);
 }
 

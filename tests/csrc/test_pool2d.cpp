@@ -69,14 +69,13 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
 
   int wrong = 0;
   output.each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
-    const Pooled expected = pooled(
-        kind, w, p.in_h, p.in_w, p.count_include_pad, p.divisor_override, y, x,
-        [&](int64_t h, int64_t v) {
-          const double value = input.at(n, c, h, v);
-          return Value{value, std::abs(value)};
-        });
+    const Pooled expected = pooled(kind, w, p.in_h, p.in_w, p.count_include_pad, p.divisor_override,
+                                   y, x, [&](int64_t h, int64_t v) {
+                                     const double value = input.at(n, c, h, v);
+                                     return Value{value, std::abs(value)};
+                                   });
     const double eps = sizeof(T) == 4 ? 1e-6 : 1e-14;
-    const double bound = kind == Pool::max ? 0
+    const double bound = kind == Pool::max                   ? 0
                          : std::isfinite(expected.magnitude) ? eps * expected.magnitude
                                                              : eps;
     const double got = output.at(n, c, y, x);

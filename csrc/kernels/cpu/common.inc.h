@@ -125,7 +125,7 @@ inline void store_lanes(Vec<T> x, T* p, int64_t stride, int64_t n) {
 template <typename T>
 inline void transpose(const T* from, int64_t from_stride, T* to, int64_t to_stride, int64_t rows,
                       int64_t columns) {
-  int64_t done = 0;  // rows
+  int64_t done = 0;                         // rows
 #if __has_builtin(__builtin_shufflevector)  // GCC 12, clang
   if constexpr (sizeof(T) == 4) {           // four by four
     using Four [[gnu::vector_size(16)]] = T;

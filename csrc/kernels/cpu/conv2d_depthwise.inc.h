@@ -27,14 +27,13 @@ DepthwisePlan plan_depthwise(const Conv2dParams& p, int32_t threads) {
   const int64_t wide = lanes_are_channels(p) ? (few ? 64 : 256) : 16;
   plan.slice = lesser(wide, larger(p.out_channels, 1));
   if (p.pool != Pool::none) {
-    const int64_t least = lesser(
-        (p.pool_window.kernel_h - 1) * p.pool_window.dilation_h + 1, p.out_h);
+    const int64_t least =
+        lesser((p.pool_window.kernel_h - 1) * p.pool_window.dilation_h + 1, p.out_h);
     const int64_t row_bytes = larger(least * p.out_w, 1) * 16 * int64_t{sizeof(T)};
     plan.slice = lesser(plan.slice, 16 * clamp(131072 / row_bytes, 1, 16));
     const int64_t units = p.batch * ceil_div(p.out_channels, plan.slice);
     plan.pooled = plan_pooled(p, units, 1, threads);
-    plan.map_bytes =
-        round_up(plan.pooled.map_rows * p.out_w * plan.slice * int64_t{sizeof(T)}, 64);
+    plan.map_bytes = round_up(plan.pooled.map_rows * p.out_w * plan.slice * int64_t{sizeof(T)}, 64);
   }
   plan.slices = ceil_div(p.out_channels, plan.slice);
   return plan;
@@ -139,8 +138,7 @@ struct Depthwise {
 
   // P columns of the output, all channels.
   template <int P, int C>
-  [[gnu::noinline]] void across(const Place& at, int64_t channels,
-                                const Target<T>& target) const {
+  [[gnu::noinline]] void across(const Place& at, int64_t channels, const Target<T>& target) const {
     constexpr int64_t kLanes = V::kLanes;
     int64_t c = 0;
     for (; c + C * kLanes <= channels; c += C * kLanes) {
@@ -194,10 +192,8 @@ struct Depthwise {
   // Output row y of the channels.
   void row(int64_t image, int64_t y, Range channels, const Target<T>& target) const {
     const Window& w = p.window;
-    const Range rows =
-        taps_inside(y * w.stride_h - w.pad_h, w.kernel_h, w.dilation_h, p.in_h);
-    const Range inside =
-        interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+    const Range rows = taps_inside(y * w.stride_h - w.pad_h, w.kernel_h, w.dilation_h, p.in_h);
+    const Range inside = interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
     if (lanes_are_channels(p)) {
       const int64_t count = channels.end - channels.begin;
       for (int64_t x = 0; x < p.out_w;) {
@@ -257,14 +253,13 @@ void depthwise_run(const Conv2dParams& p, const T* input, const T* weight, const
 
   if (p.pool == Pool::none) {
     const Target<T> target{output, p.output};
-    parallel_for(parallel, p.batch * plan.slices * p.out_h,
-                 [&](int64_t begin, int64_t end, int32_t) {
-                   for (int64_t i = begin; i < end; ++i) {
-                     const int64_t rest = i / p.out_h;
-                     depthwise.row(rest / plan.slices, i % p.out_h, channels(rest % plan.slices),
-                                   target);
-                   }
-                 });
+    parallel_for(
+        parallel, p.batch * plan.slices * p.out_h, [&](int64_t begin, int64_t end, int32_t) {
+          for (int64_t i = begin; i < end; ++i) {
+            const int64_t rest = i / p.out_h;
+            depthwise.row(rest / plan.slices, i % p.out_h, channels(rest % plan.slices), target);
+          }
+        });
     return;
   }
 

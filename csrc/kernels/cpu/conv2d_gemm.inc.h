@@ -10,140 +10,12 @@
 
 #include "activation.inc.h"
 #include "common.inc.h"
+#include "conv2d_gemm_plan.inc.h"
+#include "conv2d_gemm_tile.inc.h"
 #include "conv2d_pooled.inc.h"
 
 namespace zoo {
 namespace {
-
-// Products are summed in blocks and these summed in turn: over a depth of 4,608 that loses an
-// eighth of what one long sum does (Higham's blocked summation). A block of one half panel is
-// also what half of L1 holds.
-constexpr int64_t kDepthBlock = 256;
-// Rows of A are a constant distance apart, an odd number of cache lines, so that rows do not
-// fight for the same sets of L1 and the microkernel addresses them all from one register. The 16
-// elements beyond the block are slack for vector stores.
-constexpr int64_t kRowStride = kDepthBlock + 16;
-
-// c[R][32] (+)= a[R][depth] * b[depth][32], for the kTileVecs vectors of columns at b and c.
-template <typename T, int R>
-void gemm_tile(int64_t depth, const T* a, const T* b, T* c, bool add) {
-  using V = Vec<T>;
-  constexpr int kVecs = V::kTileVecs;
-  V sum[R][kVecs];
-  ZOO_UNROLL
-  for (int i = 0; i < R; ++i) {
-    ZOO_UNROLL
-    for (int j = 0; j < kVecs; ++j) sum[i][j] = V::zero();
-  }
-  for (int64_t k = 0; k < depth; ++k, ++a, b += kPanel) {
-    V column[kVecs];
-    ZOO_UNROLL
-    for (int j = 0; j < kVecs; ++j) column[j] = V::load(b + j * V::kLanes);
-    ZOO_UNROLL
-    for (int i = 0; i < R; ++i) {
-      const V x = V::broadcast(a[i * kRowStride]);
-      ZOO_UNROLL
-      for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(x, column[j], sum[i][j]);
-    }
-  }
-  ZOO_UNROLL
-  for (int i = 0; i < R; ++i) {
-    ZOO_UNROLL
-    for (int j = 0; j < kVecs; ++j) {
-      T* to = c + i * kPanel + j * V::kLanes;
-      (add ? sum[i][j] + V::load(to) : sum[i][j]).store(to);
-    }
-  }
-}
-
-template <typename T>
-struct GemmTiles {
-  using Run = void (*)(int64_t depth, const T* a, const T* b, T* c, bool add);
-  Run run[Vec<T>::kTileRows];  // run[i] does i + 1 rows
-
-  template <int... I>
-  static constexpr GemmTiles make(Indices<I...>) {
-    return {{gemm_tile<T, I + 1>...}};
-  }
-};
-
-struct GemmPlan {
-  int64_t depth, depth_blocks, depth_block;
-  int64_t panels;                   // of one group
-  int64_t rows, row_blocks;         // pixels in a unit (at most), units' worth of pixels
-  int64_t slice_panels, slices;     // panels in a unit (at most)
-  bool staged;                      // the input is first copied to channels_last
-  PooledPlan pooled;
-  // Parts of a thread's workspace, in bytes.
-  int64_t a_bytes, c_bytes, pixel_bytes, map_bytes;
-
-  int64_t thread_bytes() const { return a_bytes + c_bytes + pixel_bytes + map_bytes; }
-};
-
-// Where the window of one output pixel starts, and where its result goes.
-struct GemmPixel {
-  int64_t input, h0, w0;
-  int64_t output, residual;  // of channel 0
-};
-
-template <typename T>
-GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
-  GemmPlan plan;
-  const int64_t group_in = p.in_channels / p.groups;
-  plan.depth = p.window.kernel_h * p.window.kernel_w * group_in;
-  plan.depth_blocks = larger(ceil_div(plan.depth, kDepthBlock), 1);
-  plan.depth_block = round_up(ceil_div(plan.depth, plan.depth_blocks), 16);
-  plan.panels = ceil_div(p.out_channels / p.groups, kPanel);
-  plan.staged = p.input.c != 1 && group_in > 1;
-
-  constexpr int64_t kTile = Vec<T>::kTileRows;
-  constexpr int64_t kMostRows = 96 / kTile * kTile, kMostPanels = 16;
-  const bool pool = p.pool != Pool::none;
-  const int64_t pixels = pool ? p.out_h * p.out_w : p.batch * p.out_h * p.out_w;
-  plan.rows = clamp(pixels, 1, kMostRows);
-  plan.slice_panels = lesser(plan.panels, kMostPanels);
-  if (pool) {
-    // Fewer channels where the map would outgrow the cache.
-    const int64_t least = lesser(
-        (p.pool_window.kernel_h - 1) * p.pool_window.dilation_h + 1, p.out_h);
-    const int64_t panel_bytes = larger(least * p.out_w, 1) * kPanel * int64_t{sizeof(T)};
-    plan.slice_panels = clamp(196608 / panel_bytes, 1, plan.slice_panels);
-  } else {
-    // Smaller units where the threads would otherwise share unevenly. The cost of a unit is its
-    // products, what it copies to A (as much as 32 channels' products) and what it reads of B
-    // (as much as 16 rows').
-    int64_t best = INT64_MAX;
-    const int64_t all_rows = plan.rows, all_panels = plan.slice_panels;
-    for (int64_t rows = all_rows; rows >= lesser(all_rows, 2 * kTile); rows = ceil_div(rows, 2)) {
-      for (int64_t wide = all_panels; wide >= 1; wide /= 2) {
-        const int64_t units =
-            ceil_div(pixels, rows) * p.groups * ceil_div(plan.panels, wide);
-        const int64_t cost = ceil_div(units, threads) * (rows * (wide + 1) + 16 * wide);
-        if (cost < best) {
-          best = cost;
-          plan.rows = rows;
-          plan.slice_panels = wide;
-        }
-      }
-      if (rows == 1) break;
-    }
-  }
-  plan.row_blocks = larger(ceil_div(pixels, plan.rows), 1);
-  plan.slices = ceil_div(plan.panels, plan.slice_panels);
-
-  const int64_t element = sizeof(T);
-  plan.a_bytes = round_up(plan.rows * kRowStride * element, 64);
-  plan.c_bytes = plan.rows * kPanel * element * (plan.depth_blocks > 1 ? plan.slice_panels : 1);
-  plan.pixel_bytes = round_up(plan.rows * int64_t{sizeof(GemmPixel)}, 64);
-  plan.map_bytes = 0;
-  if (pool) {
-    const int64_t new_rows = ceil_div(plan.rows, larger(p.out_w, 1));
-    plan.pooled = plan_pooled(p, p.batch * p.groups * plan.slices, new_rows, threads);
-    plan.map_bytes =
-        plan.pooled.map_rows * p.out_w * plan.slice_panels * kPanel * element;
-  }
-  return plan;
-}
 
 // Vectors up to the last, which may write (but not read) up to a vector beyond n.
 template <typename T>
@@ -356,8 +228,7 @@ struct Gemm {
 
   void pooled(T* output, const Parallel& parallel) const {
     const int64_t strips = plan.pooled.strips, group_out = p.out_channels / p.groups;
-    const int64_t units =
-        p.pool_h * p.pool_w > 0 ? p.batch * p.groups * plan.slices * strips : 0;
+    const int64_t units = p.pool_h * p.pool_w > 0 ? p.batch * p.groups * plan.slices * strips : 0;
     const int64_t map_channels = plan.slice_panels * kPanel;
     const Strides map_strides{0, 1, p.out_w * map_channels, map_channels};
     parallel_for(parallel, units, [&](int64_t begin, int64_t end, int32_t thread) {
@@ -411,9 +282,8 @@ void to_channels_last(const Conv2dParams& p, const T* input, T* output, const Pa
 
 template <typename T>
 int64_t staging_bytes(const Conv2dParams& p, const GemmPlan& plan) {
-  return plan.staged
-             ? round_up(p.batch * p.in_h * p.in_w * p.in_channels * int64_t{sizeof(T)}, 64)
-             : 0;
+  return plan.staged ? round_up(p.batch * p.in_h * p.in_w * p.in_channels * int64_t{sizeof(T)}, 64)
+                     : 0;
 }
 
 template <typename T>

@@ -121,16 +121,15 @@ struct Pooling {
       return;
     }
     const Window& w = p.window;
-    const Range inside =
-        interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+    const Range inside = interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
     for (int64_t c = channels.begin; c < channels.end; ++c) {
       for (int64_t x = 0; x < p.out_w;) {
         const bool is_inside = x >= inside.begin && x < inside.end;
         // A full window has one divisor, except beside a clipped edge of ceil_mode: that is
         // not inside.
         const int64_t n = is_inside ? lesser(kLanes, inside.end - x) : 1;
-        windows<kMax>(image, c, y, x, rows, taps_w(x), n, w.stride_w * p.input.w,
-                      output.strides.w, w.stride_w);
+        windows<kMax>(image, c, y, x, rows, taps_w(x), n, w.stride_w * p.input.w, output.strides.w,
+                      w.stride_w);
         x += n;
       }
     }

@@ -34,10 +34,10 @@ struct Vec<float> {
   }
   static Vec load_even(const float* p) {
     // The second load starts at p + 7, so that nothing after p[14] is touched.
-    const __m256 pairs = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 7),
-                                           _MM_SHUFFLE(3, 1, 2, 0));
-    return {_mm256_castpd_ps(
-        _mm256_permute4x64_pd(_mm256_castps_pd(pairs), _MM_SHUFFLE(3, 1, 2, 0)))};
+    const __m256 pairs =
+        _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 7), _MM_SHUFFLE(3, 1, 2, 0));
+    return {
+        _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), _MM_SHUFFLE(3, 1, 2, 0)))};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void store(float* p, int64_t n) const { _mm256_maskstore_ps(p, first(n), v); }

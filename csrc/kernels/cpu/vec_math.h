@@ -20,8 +20,11 @@ inline Vec<float> polynomial(Vec<float> x, const float (&c)[N]) {
 // through the denormals to 0, as libm does.
 inline Vec<float> exp(Vec<float> x) {
   using V = Vec<float>;
-  constexpr float kTail[] = {0.5f, 0.1666666716337204f, 0.041666269302368164f,
-                             0.008333265781402588f, 0.0013946084072813392f,
+  constexpr float kTail[] = {0.5f,
+                             0.1666666716337204f,
+                             0.041666269302368164f,
+                             0.008333265781402588f,
+                             0.0013946084072813392f,
                              0.00019917829195037484f};
   x = min(V::broadcast(90.0f), max(V::broadcast(-105.0f), x));
   const V n = round(x * V::broadcast(1.44269504088896341f));
@@ -34,8 +37,8 @@ inline Vec<float> exp(Vec<float> x) {
 
 inline Vec<float> tanh(Vec<float> x) {
   using V = Vec<float>;
-  constexpr float kSmall[] = {-0.3333333134651184f, 0.13333210349082947f, -0.05394720286130905f,
-                              0.021702965721488f, -0.00818267185240984f, 0.00214753532782197f};
+  constexpr float kSmall[] = {-0.3333333134651184f, 0.13333210349082947f,  -0.05394720286130905f,
+                              0.021702965721488f,   -0.00818267185240984f, 0.00214753532782197f};
   const V a = abs(x), square = x * x, one = V::broadcast(1.0f);
   const V small = fma(x * square, polynomial(square, kSmall), x);  // |x| <= 0.625
   const V e = exp(a * V::broadcast(-2.0f));
@@ -46,11 +49,12 @@ inline Vec<float> tanh(Vec<float> x) {
 inline Vec<float> erf(Vec<float> x) {
   using V = Vec<float>;
   // erf(x) / x in x^2 for |x| <= 1, and log(erfc(x)) for 1 <= x <= 4; beyond, erf rounds to 1.
-  constexpr float kSmall[] = {1.1283791065216064f,    -0.3761262595653534f,   0.1128358542919159f,
-                              -0.026853812858462334f, 0.005188327748328447f, -0.0008010193123482168f,
-                              7.853857823647559e-05f};
-  constexpr float kLarge[] = {0.0001880381751107052f, -1.1295784711837769f, -0.6332198977470398f,
-                              -0.10841856151819229f,  0.02520824782550335f, -0.00420455913990736f,
+  constexpr float kSmall[] = {
+      1.1283791065216064f,   -0.3761262595653534f,    0.1128358542919159f,   -0.026853812858462334f,
+      0.005188327748328447f, -0.0008010193123482168f, 7.853857823647559e-05f};
+  constexpr float kLarge[] = {0.0001880381751107052f,  -1.1295784711837769f,
+                              -0.6332198977470398f,    -0.10841856151819229f,
+                              0.02520824782550335f,    -0.00420455913990736f,
                               0.00044133589835837483f, -2.1686813852284104e-05f};
   const V a = min(V::broadcast(4.0f), abs(x)), square = x * x;
   const V small = x * polynomial(square, kSmall);

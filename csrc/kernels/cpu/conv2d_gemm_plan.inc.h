@@ -1,0 +1,88 @@
+// How a convolution is cut into units of work, and the memory that a unit needs.
+#pragma once
+
+#include "common.inc.h"
+#include "conv2d_gemm_tile.inc.h"
+#include "conv2d_pooled.inc.h"
+
+namespace zoo {
+namespace {
+
+// Where the window of one output pixel starts, and where its result goes.
+struct GemmPixel {
+  int64_t input, h0, w0;
+  int64_t output, residual;  // of channel 0
+};
+
+struct GemmPlan {
+  int64_t depth, depth_blocks, depth_block;
+  int64_t panels;                // of one group
+  int64_t rows, row_blocks;      // pixels in a unit (at most), units' worth of pixels
+  int64_t slice_panels, slices;  // panels in a unit (at most)
+  bool staged;                   // the input is first copied to channels_last
+  PooledPlan pooled;
+  // Parts of a thread's workspace, in bytes.
+  int64_t a_bytes, c_bytes, pixel_bytes, map_bytes;
+
+  int64_t thread_bytes() const { return a_bytes + c_bytes + pixel_bytes + map_bytes; }
+};
+
+template <typename T>
+GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
+  GemmPlan plan;
+  const int64_t group_in = p.in_channels / p.groups;
+  plan.depth = p.window.kernel_h * p.window.kernel_w * group_in;
+  plan.depth_blocks = larger(ceil_div(plan.depth, kDepthBlock), 1);
+  plan.depth_block = round_up(ceil_div(plan.depth, plan.depth_blocks), 16);
+  plan.panels = ceil_div(p.out_channels / p.groups, kPanel);
+  plan.staged = p.input.c != 1 && group_in > 1;
+
+  constexpr int64_t kTile = Vec<T>::kTileRows;
+  constexpr int64_t kMostRows = 96 / kTile * kTile, kMostPanels = 16;
+  const bool pool = p.pool != Pool::none;
+  const int64_t pixels = pool ? p.out_h * p.out_w : p.batch * p.out_h * p.out_w;
+  plan.rows = clamp(pixels, 1, kMostRows);
+  plan.slice_panels = lesser(plan.panels, kMostPanels);
+  if (pool) {
+    // Fewer channels where the map would outgrow the cache.
+    const int64_t least =
+        lesser((p.pool_window.kernel_h - 1) * p.pool_window.dilation_h + 1, p.out_h);
+    const int64_t panel_bytes = larger(least * p.out_w, 1) * kPanel * int64_t{sizeof(T)};
+    plan.slice_panels = clamp(196608 / panel_bytes, 1, plan.slice_panels);
+  } else {
+    // Smaller units where the threads would otherwise share unevenly. The cost of a unit is its
+    // products, what it copies to A (as much as 32 channels' products) and what it reads of B
+    // (as much as 16 rows').
+    int64_t best = INT64_MAX;
+    const int64_t all_rows = plan.rows, all_panels = plan.slice_panels;
+    for (int64_t rows = all_rows; rows >= lesser(all_rows, 2 * kTile); rows = ceil_div(rows, 2)) {
+      for (int64_t wide = all_panels; wide >= 1; wide /= 2) {
+        const int64_t units = ceil_div(pixels, rows) * p.groups * ceil_div(plan.panels, wide);
+        const int64_t cost = ceil_div(units, threads) * (rows * (wide + 1) + 16 * wide);
+        if (cost < best) {
+          best = cost;
+          plan.rows = rows;
+          plan.slice_panels = wide;
+        }
+      }
+      if (rows == 1) break;
+    }
+  }
+  plan.row_blocks = larger(ceil_div(pixels, plan.rows), 1);
+  plan.slices = ceil_div(plan.panels, plan.slice_panels);
+
+  const int64_t element = sizeof(T);
+  plan.a_bytes = round_up(plan.rows * kRowStride * element, 64);
+  plan.c_bytes = plan.rows * kPanel * element * (plan.depth_blocks > 1 ? plan.slice_panels : 1);
+  plan.pixel_bytes = round_up(plan.rows * int64_t{sizeof(GemmPixel)}, 64);
+  plan.map_bytes = 0;
+  if (pool) {
+    const int64_t new_rows = ceil_div(plan.rows, larger(p.out_w, 1));
+    plan.pooled = plan_pooled(p, p.batch * p.groups * plan.slices, new_rows, threads);
+    plan.map_bytes = plan.pooled.map_rows * p.out_w * plan.slice_panels * kPanel * element;
+  }
+  return plan;
+}
+
+}  // namespace
+}  // namespace zoo
