@@ -100,12 +100,13 @@ void test_activations() {
   for (const KernelTable* table : tables()) {
     for (int a = 0; a <= static_cast<int>(Activation::leaky_relu); ++a) {
       Conv2dParams p;
-      p.batch = p.in_channels = p.out_channels = p.in_h = p.out_h = 1;
-      p.in_w = p.out_w = count;
+      p.batch = p.in_h = p.out_h = 1;
+      p.in_channels = p.out_channels = p.groups = kPanel;
+      p.in_w = p.out_w = count / kPanel;
       p.activation = static_cast<Activation>(a);
-      p.input = p.output = {count, count, count, 1};
-      std::vector<float> packed(kPanel);
-      packed[0] = 1;
+      p.input = p.output = {count, 1, count, kPanel};
+      const std::vector<float> packed(kPanel, 1);
+      CHECK(table->f32.depthwise.workspace_bytes(p, 2) == 0);
       table->f32.depthwise.run(p, input.data(), packed.data(), nullptr, nullptr, output.data(),
                                nullptr, Threads(2).parallel);
       double worst = 0;

@@ -13,6 +13,7 @@
 #include "conv2d_gemm_plan.inc.h"
 #include "conv2d_gemm_tile.inc.h"
 #include "conv2d_pooled.inc.h"
+#include "layout.inc.h"
 
 namespace zoo {
 namespace {
@@ -51,7 +52,8 @@ struct Gemm {
 
   // Columns [from, from + n) of a row of windows, each of kernel_w * C/groups, one row of the map
   // at `line`. The window starts at map column w0.
-  void pack_line(const T* line, int64_t w0, int64_t from, int64_t n, T* to) const {
+  [[gnu::noinline]] void pack_line(const T* line, int64_t w0, int64_t from, int64_t n,
+                                   T* to) const {
     const Window& w = p.window;
     const int64_t channels = p.in_channels / p.groups;
     if (together(channels)) {
@@ -78,7 +80,8 @@ struct Gemm {
   }
 
   // A: this depth of each pixel's window.
-  void pack(const GemmPixel* pixels, int64_t rows, int64_t group, Range depth, T* a) const {
+  [[gnu::noinline]] void pack(const GemmPixel* pixels, int64_t rows, int64_t group, Range depth,
+                              T* a) const {
     const Window& w = p.window;
     const int64_t channels = p.in_channels / p.groups, line = w.kernel_w * channels;
     const bool dense = together(channels);
@@ -105,8 +108,8 @@ struct Gemm {
   }
 
   // Bias, residual and activation of a finished panel, and its way out.
-  void finish(T* c, const GemmPixel* pixels, int64_t rows, int64_t channel, int64_t columns,
-              const Target<T>& target) const {
+  [[gnu::noinline]] void finish(T* c, const GemmPixel* pixels, int64_t rows, int64_t channel,
+                                int64_t columns, const Target<T>& target) const {
     alignas(64) T shift[kPanel] = {};
     if (bias != nullptr) {
       __builtin_memcpy(shift, bias + channel, static_cast<std::size_t>(columns) * sizeof(T));
@@ -149,17 +152,8 @@ struct Gemm {
                       const Strides& strides) {
     for (int64_t begin = 0, end = 1; begin < rows; begin = end++) {
       while (end < rows && pixels[end].output - pixels[end - 1].output == strides.w) ++end;
-      T* const run = to + pixels[begin].output;
-      const T* const from = c + begin * kPanel;
-      if (strides.w == 1) {
-        transpose(from, kPanel, run, strides.c, end - begin, columns);
-        continue;
-      }
-      for (int64_t j = 0; j < columns; ++j) {
-        for (int64_t i = 0; i < end - begin; ++i) {
-          run[j * strides.c + i * strides.w] = from[i * kPanel + j];
-        }
-      }
+      from_channels_last(c + begin * kPanel, kPanel, to + pixels[begin].output, strides,
+                         end - begin, columns);
     }
   }
 
@@ -257,39 +251,10 @@ struct Gemm {
   }
 };
 
-// Copies a tensor of any strides to dense channels_last.
-template <typename T>
-void to_channels_last(const Conv2dParams& p, const T* input, T* output, const Parallel& parallel) {
-  constexpr int64_t kChannels = 16;  // as many rows of the source are read side by side
-  parallel_for(parallel, p.batch * p.in_h, [&](int64_t begin, int64_t end, int32_t) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T* const line = input + offset(p.input, i / p.in_h, 0, i % p.in_h, 0);
-      for (int64_t c0 = 0; c0 < p.in_channels; c0 += kChannels) {
-        const int64_t n = lesser(kChannels, p.in_channels - c0);
-        T* to = output + i * p.in_w * p.in_channels + c0;
-        const T* from = line + c0 * p.input.c;
-        if (p.input.w == 1) {
-          transpose(from, p.input.c, to, p.in_channels, n, p.in_w);
-          continue;
-        }
-        for (int64_t x = 0; x < p.in_w; ++x, to += p.in_channels, from += p.input.w) {
-          for (int64_t c = 0; c < n; ++c) to[c] = from[c * p.input.c];
-        }
-      }
-    }
-  });
-}
-
-template <typename T>
-int64_t staging_bytes(const Conv2dParams& p, const GemmPlan& plan) {
-  return plan.staged ? round_up(p.batch * p.in_h * p.in_w * p.in_channels * int64_t{sizeof(T)}, 64)
-                     : 0;
-}
-
 template <typename T>
 int64_t gemm_workspace_bytes(const Conv2dParams& p, int32_t threads) {
   const GemmPlan plan = plan_gemm<T>(p, threads);
-  return staging_bytes<T>(p, plan) + plan.thread_bytes() * threads;
+  return (plan.staged ? staging_bytes<T>(p) : 0) + plan.thread_bytes() * threads;
 }
 
 template <typename T>
@@ -301,8 +266,8 @@ void gemm_run(const Conv2dParams& p, const T* input, const T* weight, const T* b
     T* const staged = static_cast<T*>(workspace);
     to_channels_last(p, input, staged, parallel);
     gemm.input = staged;
-    gemm.in = {p.in_h * p.in_w * p.in_channels, 1, p.in_w * p.in_channels, p.in_channels};
-    gemm.workspace += staging_bytes<T>(p, plan);
+    gemm.in = staged_strides(p);
+    gemm.workspace += staging_bytes<T>(p);
   }
   if (p.pool == Pool::none) {
     gemm.direct(output, parallel);

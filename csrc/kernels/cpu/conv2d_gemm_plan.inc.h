@@ -4,6 +4,7 @@
 #include "common.inc.h"
 #include "conv2d_gemm_tile.inc.h"
 #include "conv2d_pooled.inc.h"
+#include "layout.inc.h"
 
 namespace zoo {
 namespace {
@@ -35,7 +36,7 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
   plan.depth_blocks = larger(ceil_div(plan.depth, kDepthBlock), 1);
   plan.depth_block = round_up(ceil_div(plan.depth, plan.depth_blocks), 16);
   plan.panels = ceil_div(p.out_channels / p.groups, kPanel);
-  plan.staged = p.input.c != 1 && group_in > 1;
+  plan.staged = apart(p.input, group_in);
 
   constexpr int64_t kTile = Vec<T>::kTileRows;
   constexpr int64_t kMostRows = 96 / kTile * kTile, kMostPanels = 16;

@@ -29,9 +29,6 @@ struct Vec<float> {
   static Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
   static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
   static Vec load(const float* p, int64_t n) { return {_mm256_maskload_ps(p, first(n))}; }
-  static Vec load(const float* p, int64_t begin, int64_t end) {
-    return {_mm256_maskload_ps(p, _mm256_andnot_si256(first(begin), first(end)))};
-  }
   static Vec load_even(const float* p) {
     // The second load starts at p + 7, so that nothing after p[14] is touched.
     const __m256 pairs =

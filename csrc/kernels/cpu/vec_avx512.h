@@ -49,10 +49,6 @@ struct Vec<float> {
   static Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
   static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static Vec load(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
-  static Vec load(const float* p, int64_t begin, int64_t end) {
-    const int lanes = first(end) & ~first(begin);
-    return {_mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes), p)};
-  }
   static Vec load_even(const float* p) {
     // The second load starts at p + 15, so that nothing after p[30] is touched: the even
     // elements of its half are at odd places, 16 + 1, 16 + 3, ...

@@ -31,12 +31,6 @@ struct Vec {
     for (int64_t i = 0; i < n; ++i) r.v[i] = p[i];
     return r;
   }
-  // Lanes [begin, end); the others are 0 and their memory is not touched.
-  static Vec load(const T* p, int64_t begin, int64_t end) {
-    Vec r = zero();
-    for (int64_t i = begin; i < end; ++i) r.v[i] = p[i];
-    return r;
-  }
   // p[0], p[2], p[4], ...
   static Vec load_even(const T* p) {
     Vec r;
