@@ -25,9 +25,19 @@ _POOLS: dict[str, tuple[ops.Pool, int, int, int]] = {
     "max3s2": ("max", 3, 2, 1),
 }
 
-# What a packed weight was made from: the tensors themselves, where their data lies and how often
-# they were written to.
-_Origin = tuple[tuple[weakref.ref[Tensor], int, int], ...]
+# What a packed weight was made from: the BatchNorm's epsilon and, for each tensor, the tensor
+# itself, where its data lies and how often it was written to.
+_Origin = tuple[float, tuple[tuple[weakref.ref[Tensor], int, int], ...]]
+
+
+def _same(one: _Origin | None, other: _Origin) -> bool:
+    # References to one tensor are one object; == would compare the tensors' elements.
+    return (
+        one is not None
+        and one[0] == other[0]
+        and len(one[1]) == len(other[1])
+        and all(a[0] is b[0] and a[1:] == b[1:] for a, b in zip(one[1], other[1], strict=True))
+    )
 
 
 class FusedConv2d(nn.Module):
@@ -237,15 +247,18 @@ class FusedConv2d(nn.Module):
         for tensor in tensors:
             if tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
                 return None
-        return tuple((weakref.ref(t), t.data_ptr(), t._version) for t in tensors)
+        epsilon = 0.0 if self.bn is None else self.bn.eps
+        return epsilon, tuple((weakref.ref(t), t.data_ptr(), t._version) for t in tensors)
 
     def _packed(self, input: Tensor, residual: Tensor | None, origin: _Origin) -> Tensor:
         conv = self.conv
         packed, bias = self.packed_weight, self.packed_bias
-        if packed is None or self._origin != origin:
+        if packed is None or not _same(self._origin, origin):
             with torch.inference_mode(False), torch.no_grad():
                 weight, bias = self._folded()
                 packed = ops.conv2d_prepack(weight, conv.groups)
+                # Without a BatchNorm this is conv's own parameter, which must not become one here.
+                bias = None if bias is None else bias.detach()
             self.packed_weight, self.packed_bias = packed, bias
             self._channels_last = suggest_memory_format(weight) == torch.channels_last
             self._origin = origin

@@ -49,7 +49,7 @@ Tensor avg_pool2d(const Tensor& input, SymIntArrayRef kernel_size, SymIntArrayRe
                   SymIntArrayRef padding, bool ceil_mode, bool count_include_pad,
                   std::optional<int64_t> divisor_override) {
   static const auto op = handle<AvgPool2d>("zoo::avg_pool2d");
-  if (needs_forward_mode(input)) {
+  if (needs_composition(input)) {
     return at::avg_pool2d(input, C10_AS_INTARRAYREF_SLOW_ALLOC(kernel_size),
                           C10_AS_INTARRAYREF_SLOW_ALLOC(stride), C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
                           ceil_mode, count_include_pad, divisor_override);

@@ -1,11 +1,16 @@
 #include "ops/autograd/differentiation.h"
 
 #include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/div.h>
+#include <ATen/ops/gt.h>
 #include <ATen/ops/hardtanh_backward.h>
 #include <ATen/ops/leaky_relu_backward.h>
+#include <ATen/ops/logical_and.h>
+#include <ATen/ops/lt.h>
 #include <ATen/ops/sigmoid_backward.h>
 #include <ATen/ops/tanh_backward.h>
 #include <ATen/ops/threshold_backward.h>
+#include <ATen/ops/where.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -39,6 +44,7 @@ bool from_output(Activation activation) {
     case Activation::relu6:
     case Activation::sigmoid:
     case Activation::tanh:
+    case Activation::hardsigmoid:
     case Activation::leaky_relu:
       return true;
     default:
@@ -56,6 +62,9 @@ Tensor activation_backward(const Tensor& grad, const Tensor& output, Activation 
       return at::sigmoid_backward(grad, output);
     case Activation::tanh:
       return at::tanh_backward(grad, output);
+    case Activation::hardsigmoid:
+      // aten::hardsigmoid_backward itself has no derivative.
+      return at::where(at::logical_and(at::gt(output, 0), at::lt(output, 1)), at::div(grad, 6), 0);
     case Activation::leaky_relu:
       return at::leaky_relu_backward(grad, output, 0.01, /*self_is_result=*/true);
     default:
@@ -113,7 +122,7 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
 Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
               SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
               SymInt groups, std::string_view activation, const OptionalTensor& residual) {
-  if (needs_forward_mode(input, weight, bias, residual)) {
+  if (needs_composition(input, weight, bias, residual)) {
     return reference::conv2d(input, weight, bias,
                              {C10_AS_INTARRAYREF_SLOW_ALLOC(stride), C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
                               C10_AS_INTARRAYREF_SLOW_ALLOC(dilation), groups.guard_int(__FILE__, __LINE__), activation},

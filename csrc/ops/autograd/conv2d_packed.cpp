@@ -16,7 +16,7 @@ using c10::SymIntArrayRef;
 
 template <typename... Tensors>
 void check_inference(const char* op, const char* instead, const Tensors&... tensors) {
-  TORCH_CHECK(!needs_backward(tensors...) && !needs_forward_mode(tensors...), "zoo::", op,
+  TORCH_CHECK(!needs_backward(tensors...) && !(has_tangent(tensors) || ...), "zoo::", op,
               " is for inference only, but an input requires grad; use ", instead,
               ", or call it under torch.no_grad()");
 }

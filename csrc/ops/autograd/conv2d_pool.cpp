@@ -23,7 +23,7 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
   static const auto conv = handle<Conv2d>("zoo::conv2d");
   static const auto max_pool = handle<MaxPool2d>("zoo::max_pool2d");
   static const auto avg_pool = handle<AvgPool2d>("zoo::avg_pool2d");
-  if (!needs_backward(input, weight, bias) && !needs_forward_mode(input, weight, bias)) {
+  if (!needs_backward(input, weight, bias) && !needs_composition(input, weight, bias)) {
     at::AutoDispatchBelowADInplaceOrView below;
     return fused.call(input, weight, bias, stride, padding, dilation, groups, activation, pool,
                       pool_kernel, pool_stride, pool_padding);

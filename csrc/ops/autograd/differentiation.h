@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include <optional>
 
@@ -22,15 +23,20 @@ inline bool has_tangent(const std::optional<at::Tensor>& tensor) {
   return tensor && has_tangent(*tensor);
 }
 
+inline bool in_function_transform() {
+  return c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerBackMode);
+}
+
 template <typename... Tensors>
 bool needs_backward(const Tensors&... tensors) {
   return at::GradMode::is_enabled() && (wants_grad(tensors) || ...);
 }
 
-// Forward-mode differentiation goes through the aten reference, whose every step supports it.
+// Forward-mode differentiation and torch.func's transforms, neither of which sees into an
+// autograd::Function written in C++, go through the aten reference: its every step supports them.
 template <typename... Tensors>
-bool needs_forward_mode(const Tensors&... tensors) {
-  return (has_tangent(tensors) || ...);
+bool needs_composition(const Tensors&... tensors) {
+  return (has_tangent(tensors) || ...) || in_function_transform();
 }
 
 }  // namespace zoo::ops::autograd

@@ -56,7 +56,7 @@ std::tuple<Tensor, Tensor> aten_max_pool2d(const Tensor& input, SymIntArrayRef k
 Tensor max_pool2d(const Tensor& input, SymIntArrayRef kernel_size, SymIntArrayRef stride,
                   SymIntArrayRef padding, SymIntArrayRef dilation, bool ceil_mode) {
   static const auto op = handle<MaxPool2d>("zoo::max_pool2d");
-  if (needs_forward_mode(input)) {
+  if (needs_composition(input)) {
     return std::get<0>(aten_max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode));
   }
   if (needs_backward(input)) {
@@ -70,7 +70,7 @@ std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, SymIntAr
                                                    SymIntArrayRef stride, SymIntArrayRef padding,
                                                    SymIntArrayRef dilation, bool ceil_mode) {
   static const auto op = handle<MaxPool2dWithIndices>("zoo::max_pool2d_with_indices");
-  if (needs_forward_mode(input)) {
+  if (needs_composition(input)) {
     return aten_max_pool2d(input, kernel_size, stride, padding, dilation, ceil_mode);
   }
   if (needs_backward(input)) {

@@ -1,0 +1,140 @@
+"""Choosing instruction sets, the environment's say in it, and what is told about the choice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from zoo import ops
+from zoo.cli.ops import command
+from zoo.errors import UsageError
+
+RUN = """
+import torch
+from zoo import ops
+try:
+    print(ops.cpu_capability())
+except Exception as error:
+    print(type(error).__name__, error)
+try:
+    ops.conv2d(torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3))
+    print("ran")
+except ValueError as error:
+    print(error)
+"""
+
+
+def run_with(capability: str) -> list[str]:
+    result = subprocess.run(
+        [sys.executable, "-c", RUN],
+        env={**os.environ, "ZOO_CPU_CAPABILITY": capability},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return result.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", ops.cpu_capabilities())
+def test_environment_forces_a_level(name: str) -> None:
+    assert run_with(name) == [name, "ran"]
+
+
+@pytest.mark.parametrize(
+    "name", ["avx3", *({"avx2", "avx512"} - set(ops.cpu_capabilities()))], ids=str
+)
+def test_bad_environment_is_a_clear_error(name: str) -> None:
+    told, raised = run_with(name)
+    assert told.startswith("UsageError ZOO_CPU_CAPABILITY")
+    assert name in told
+    assert raised.startswith("ZOO_CPU_CAPABILITY")
+
+
+def test_set_cpu_capability(capability: str) -> None:
+    assert ops.cpu_capability() == capability
+    with pytest.raises(UsageError, match="mmx"):
+        ops.set_cpu_capability("mmx")
+    assert ops.cpu_capability() == capability
+
+
+def test_levels_are_in_order_and_have_kernels() -> None:
+    names = ops.cpu_capabilities()
+    assert names == [name for name in ("scalar", "avx2", "avx512") if name in names]
+    assert {row["isa"] for row in ops.kernels()} <= set(names)
+    scalar = {(row["op"], row["dtype"]) for row in ops.kernels() if row["isa"] == "scalar"}
+    assert scalar == {
+        (op, dtype)
+        for op in ("conv2d", "max_pool2d", "avg_pool2d")
+        for dtype in ("float32", "float64")
+    }
+
+
+def test_unknown_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_FALLBACK", "never")
+    x = torch.ones(1, 1, 3, 3, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match='ZOO_FALLBACK=never is not known; set it to "aten"'):
+        ops.max_pool2d(x, 2)
+    monkeypatch.setenv("ZOO_FALLBACK", "aten")
+    assert ops.max_pool2d(x, 2).dtype == torch.bfloat16
+
+
+def test_explanation() -> None:
+    dense = ops.explain_conv2d((1, 8, 9, 9), (16, 8, 3, 3), padding=1)
+    assert [row["implementation"] for row in dense if row["chosen"]] == ["gemm"]
+    depthwise = ops.explain_conv2d((1, 8, 9, 9), (8, 1, 3, 3), groups=8)
+    assert [row["implementation"] for row in depthwise if row["chosen"]] == ["depthwise"]
+    half = ops.explain_conv2d((1, 8, 9, 9), (16, 8, 3, 3), dtype=torch.float16)
+    assert [row["chosen"] for row in half] == [False, False, True]
+    assert "dtype" in str(half[0]["reason"])
+    with pytest.raises(UsageError, match="takes 8 channels, but input has 7"):
+        ops.explain_conv2d((1, 7, 9, 9), (16, 8, 3, 3))
+    with pytest.raises(UsageError, match="input_size must be four numbers"):
+        ops.explain_conv2d((8, 9, 9), (16, 8, 3, 3))
+
+
+def test_build_info() -> None:
+    info = ops.build_info()
+    assert info["torch"] == torch.__version__.split("+", maxsplit=1)[0]
+    assert "-O3" in info["flags"]
+    assert set(ops.cpu_capabilities()) <= set(info["isas"].split())
+
+
+def test_command_lists_the_active_kernels(capability: str) -> None:
+    result = CliRunner().invoke(command, ["--format", "json"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    active = [row for row in rows if row["active"] and row["dtype"] == "float32"]
+    assert {row["op"] for row in active} == {"conv2d", "max_pool2d", "avg_pool2d"}
+    assert {row["isa"] for row in active} == {capability}
+    table = CliRunner().invoke(command, [])
+    assert f"instruction set in use: {capability}" in table.stderr
+
+
+def test_command_explains() -> None:
+    case = ["--explain", "conv2d", "1,8,9,9,8,3,1,1,8", "--format", "json"]
+    rows = json.loads(CliRunner().invoke(command, case).stdout)
+    assert [row["implementation"] for row in rows] == ["depthwise", "gemm", "aten"]
+    assert [row["chosen"] for row in rows] == [True, False, False]
+    assert rows[0]["kernel"].startswith("depthwise_")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["conv2d", "1,2,3"], "is not N,C,H,W,O,K,S,P"),
+        (["conv2d", "1,8,9,9,8,3,1,1,3"], "GROUPS=3 does not divide C=8"),
+        (["conv2d", "1,8,2,2,8,3,1,0"], "the output would be empty"),
+        (["max_pool2d", "1,8,2,2,8,3,1,0"], "--explain knows conv2d only"),
+    ],
+)
+def test_command_refuses(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(command, ["--explain", *arguments])
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)

@@ -1,0 +1,167 @@
+"""What does not fit is refused in one line that says why, by real and fake kernels alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses import FakeTensorMode
+
+from zoo import ops
+
+X, W = (2, 4, 6, 6), (8, 4, 3, 3)
+
+
+def conv(*args: Any, **kwargs: Any) -> Callable[..., Any]:
+    return lambda x, w, b: ops.conv2d(x, w, b, *args, **kwargs)
+
+
+# name: (sizes of input, weight, bias), the call, the message
+WRONG: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
+    "dims": (((4, 6), W, None), conv(), r"input must have 4 dimensions \(N, C, H, W\), not 2"),
+    "weight dims": ((X, (8, 4, 3), None), conv(), "weight must have 4 dimensions .*, not 3"),
+    "channels": ((X, (8, 3, 3, 3), None), conv(), "takes 3 channels, but input has 4"),
+    "bias": ((X, W, (7,)), conv(), r"bias must have shape \[8\], not \[7\]"),
+    "bias dims": ((X, W, (8, 1)), conv(), r"bias must have shape \[8\]"),
+    "groups": ((X, W, None), conv(1, 0, 1, 3), "groups=3 does not divide weight's 8 output"),
+    "groups of input": ((X, (9, 1, 3, 3), None), conv(1, 0, 1, 3), "divide input's 4 channels"),
+    "no groups": ((X, W, None), conv(1, 0, 1, 0), "groups must be at least 1, not 0"),
+    "negative groups": ((X, W, None), conv(1, 0, 1, -1), "groups must be at least 1, not -1"),
+    "too small": (((2, 4, 2, 6), W, None), conv(), "the output would be empty: a window of 3x3"),
+    "dilation too large": ((X, W, None), conv(1, 0, 3), "with dilation 3x3 does not fit"),
+    "stride": ((X, W, None), conv(0), r"stride must be at least 1, not \[0, 0\]"),
+    "padding": ((X, W, None), conv(1, (-1, 0)), r"padding must be at least 0, not \[-1, 0\]"),
+    "dilation": ((X, W, None), conv(1, 0, (1, 0)), r"dilation must be at least 1, not \[1, 0\]"),
+    "three numbers": ((X, W, None), conv((1, 1, 1)), "stride must be one number or two, not 3"),
+    "empty weight": ((X, (0, 4, 3, 3), None), conv(), "weight must not be empty"),
+    "no kernel": ((X, (8, 4, 0, 3), None), conv(), "weight must not be empty"),
+    "no channels": (((2, 0, 6, 6), W, None), conv(), "only the batch may be empty"),
+    "no rows": (((2, 4, 0, 6), W, None), conv(1, 3), "only the batch may be empty"),
+    "residual": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d(x, w, residual=x),
+        r"residual must have the output's shape \[2, 8, 4, 4\], not \[2, 4, 6, 6\]",
+    ),
+    "pool padding": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_pool(x, w, pool_padding=2),
+        "the pool's padding 2x2 is more than half of its window 2x2",
+    ),
+    "pool too large": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_pool(x, w, pool_kernel=9),
+        "a window of 9x9 with dilation 1x1 does not fit a map of 4x4",
+    ),
+    "max_pool2d padding": (
+        (X, W, None),
+        lambda x, w, b: ops.max_pool2d(x, 2, padding=2),
+        "zoo::max_pool2d: the pool's padding 2x2 is more than half",
+    ),
+    "max_pool2d kernel": (
+        (X, W, None),
+        lambda x, w, b: ops.max_pool2d(x, 0),
+        "kernel_size must be at least 1",
+    ),
+    "max_pool2d too large": (
+        (X, W, None),
+        lambda x, w, b: ops.max_pool2d(x, 7, return_indices=True),
+        "zoo::max_pool2d_with_indices: the output would be empty",
+    ),
+    "avg_pool2d divisor": (
+        (X, W, None),
+        lambda x, w, b: ops.avg_pool2d(x, 2, divisor_override=0),
+        "divisor_override must not be 0",
+    ),
+    "avg_pool2d stride": (
+        (X, W, None),
+        lambda x, w, b: ops.avg_pool2d(x, 2, 0),
+        "stride must be at least 1",
+    ),
+    "packed": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_packed(x, w, w.shape),
+        "packed_weight must be what conv2d_prepack returns .* 1152 contiguous elements",
+    ),
+    "packed size": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_packed(x, ops.conv2d_prepack(w), (8, 4, 3, 5)),
+        "packed_weight must be what conv2d_prepack returns",
+    ),
+}
+
+
+def message(error: pytest.ExceptionInfo[RuntimeError]) -> str:
+    """The text, without what torch may append about the place in C++."""
+    return str(error.value).split("\nException raised from", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments(name: str) -> None:
+    sizes, call, expected = WRONG[name]
+    tensors = [None if size is None else torch.randn(size) for size in sizes]
+    with pytest.raises(RuntimeError, match=expected) as real:
+        call(*tensors)
+    assert "\n" not in message(real)
+    with FakeTensorMode() as mode, pytest.raises(RuntimeError) as fake:
+        call(*[None if tensor is None else mode.from_tensor(tensor) for tensor in tensors])
+    assert message(fake) == message(real)
+
+
+def test_wrong_dtypes() -> None:
+    x, w, b = torch.randn(X), torch.randn(W), torch.randn(8)
+    for call, expected in [
+        (lambda: ops.conv2d(x, w.double()), "weight is Double but input is Float; convert one"),
+        (lambda: ops.conv2d(x, w, b.double()), "bias is Double but input is Float"),
+        (lambda: ops.conv2d_pool(x.double(), w), "weight is Float but input is Double"),
+        (
+            lambda: ops.conv2d_packed(x, ops.conv2d_prepack(w.double()), w.shape),
+            "weight is Double but input is Float",
+        ),
+    ]:
+        with pytest.raises(RuntimeError, match=expected) as real:
+            call()
+        assert "\n" not in message(real)
+
+
+def test_wrong_devices() -> None:
+    with pytest.raises(RuntimeError, match=r"weight is on cpu but input is on meta; move one"):
+        torch.ops.zoo.conv2d.default(torch.randn(X).to("meta"), torch.randn(W))
+    with pytest.raises(RuntimeError, match=r"weight is on .* but input is on"):
+        ops.conv2d(torch.randn(X), torch.randn(W, device="meta"))
+
+
+def test_sparse_input(allow_fallback: None) -> None:
+    with pytest.raises(RuntimeError, match=r"must be a dense tensor, not Sparse.*\.to_dense\(\)"):
+        ops.max_pool2d(torch.randn(X).to_sparse(), 2)
+
+
+def test_unknown_names() -> None:
+    x, w = torch.randn(X), torch.randn(W)
+    with pytest.raises(ValueError, match='unknown activation "swish"; known are none, relu,'):
+        ops.conv2d(x, w, activation="swish")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='unknown pool "min"; known are max, avg'):
+        ops.conv2d_pool(x, w, pool="min")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='unknown padding "full"'):
+        ops.conv2d(x, w, padding="full")
+    with pytest.raises(ValueError, match="needs stride 1"):
+        ops.conv2d(x, w, stride=2, padding="same")
+
+
+@pytest.mark.parametrize("number", [2**61, 2**63 - 1])
+def test_numbers_that_would_overflow(number: int) -> None:
+    x, w = torch.randn(X), torch.randn(W)
+    with pytest.raises(RuntimeError, match="padding is too large"):
+        ops.conv2d(x, w, padding=number)
+    with pytest.raises(RuntimeError, match=r"too large|would be empty"):
+        ops.conv2d(x, w, dilation=number)
+    with pytest.raises(RuntimeError, match="too large"):
+        ops.max_pool2d(x, number)
+    with pytest.raises(RuntimeError, match="too large"):
+        ops.conv2d_packed(x, ops.conv2d_prepack(w), (number, number, 3, 3))
+
+
+def test_output_larger_than_memory() -> None:
+    with pytest.raises(RuntimeError, match=r"overflow|allocate|too large"):
+        ops.conv2d(torch.randn(X), torch.randn(W), padding=2**40)
