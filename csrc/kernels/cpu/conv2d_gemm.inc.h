@@ -18,14 +18,15 @@
 namespace zoo {
 namespace {
 
-// Vectors up to the last, which may write (but not read) up to a vector beyond n.
+// The last vector overlaps the one before it; a copy shorter than a vector may write (but not
+// read) up to a vector beyond n.
 template <typename T>
 inline void copy_loosely(T* to, const T* from, int64_t n) {
   using V = Vec<T>;
-  for (; n >= V::kLanes; n -= V::kLanes, to += V::kLanes, from += V::kLanes) {
-    V::load(from).store(to);
-  }
-  if (n > 0) V::load(from, n).store(to);
+  if (n < V::kLanes) return V::load(from, n).store(to);
+  int64_t i = 0;
+  for (; i + V::kLanes < n; i += V::kLanes) V::load(from + i).store(to + i);
+  V::load(from + n - V::kLanes).store(to + n - V::kLanes);
 }
 
 template <typename T>

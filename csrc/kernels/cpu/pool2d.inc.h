@@ -69,14 +69,17 @@ struct Pooling {
 
     V best = V::broadcast(-__builtin_inf());
     if (indices == nullptr) {
+      auto nan = is_nan(best);  // nowhere yet; kept apart, so that each step waits for one max
       with_lanes<T>(lane, n, [&](auto load) {
         for (int64_t r = 0; r < count_h; ++r) {
           for (int64_t s = 0; s < count_w; ++s) {
             const V value = load(from + r * step_h + s * step_w);
-            best = select(is_nan(best), best, max(best, value));
+            nan = V::either(nan, is_nan(value));
+            best = max(best, value);
           }
         }
       });
+      best = select(nan, V::broadcast(__builtin_nanf("")), best);
       return store_lanes(best, to, out_lane, n);
     }
 
