@@ -41,6 +41,19 @@ double seconds() {
   return double(now.tv_sec) + double(now.tv_nsec) * 1e-9;
 }
 
+template <typename F>
+double best_of(F run) {
+  double best = 1e9, spent = 0;
+  for (int i = 0; i < 4 || (spent < 0.15 && i < 500); ++i) {
+    const double begin = seconds();
+    run();
+    const double time = seconds() - begin;
+    best = std::min(best, time);
+    spent += time;
+  }
+  return best;
+}
+
 Strides dense(const Shape& s, bool last) {
   return last ? Strides{s.h * s.w * s.c, 1, s.w * s.c, s.c}
               : Strides{s.h * s.w * s.c, s.h * s.w, s.w, 1};
@@ -81,18 +94,44 @@ void measure(const KernelTable& table, const Case& z) {
   const auto& kernel = depthwise ? table.f32.depthwise : table.f32.gemm;
   const Buffer workspace(kernel.workspace_bytes(p, 1) / 4);
   Parallel one;
-  double best = 1e9;
-  double spent = 0;
-  for (int i = 0; i < 4 || (spent < 0.15 && i < 500); ++i) {
-    const double begin = seconds();
+  const double best = best_of([&] {
     kernel.run(p, input.data, packed.data, bias.data, nullptr, output.data, workspace.data, one);
-    const double time = seconds() - begin;
-    best = std::min(best, time);
-    spent += time;
-  }
+  });
   const double flops = 2.0 * double(z.n * z.o * p.out_h * p.out_w * (z.c / z.g) * z.k * z.k);
   std::printf("%-22s %-26s %8.3f ms %7.1f GFLOP/s\n", kernel.name, z.name, best * 1e3,
               flops / best * 1e-9);
+}
+
+struct PoolCase {
+  const char* name;
+  int64_t n, c, hw, k, s, p;
+  bool last;
+};
+
+const PoolCase kPoolCases[] = {
+    {"pool 3x3 s2 64@112", 1, 64, 112, 3, 2, 1, true},
+    {"pool 3x3 s2 64@112 nchw", 1, 64, 112, 3, 2, 1, false},
+    {"pool 3x3 256@28 b8", 8, 256, 28, 3, 1, 1, true},
+    {"pool 3x3 256@28 b8 nchw", 8, 256, 28, 3, 1, 1, false},
+    {"pool 7x7 1024@7 b8", 8, 1024, 7, 7, 7, 0, true},
+    {"pool 7x7 1024@7 b8 nchw", 8, 1024, 7, 7, 7, 0, false},
+};
+
+void measure(const KernelTable& table, const PoolCase& z) {
+  Pool2dParams p;
+  p.batch = z.n, p.channels = z.c, p.in_h = p.in_w = z.hw;
+  p.out_h = p.out_w = (z.hw + 2 * z.p - z.k) / z.s + 1;
+  p.window.kernel_h = p.window.kernel_w = z.k;
+  p.window.stride_h = p.window.stride_w = z.s;
+  p.window.pad_h = p.window.pad_w = z.p;
+  const Shape in{z.n, z.c, z.hw, z.hw}, out{z.n, z.c, p.out_h, p.out_w};
+  p.input = dense(in, z.last), p.output = dense(out, z.last);
+  const Buffer input(in.count()), output(out.count());
+  const Parallel one;
+  const double max =
+      best_of([&] { table.f32.pool.max_pool2d(p, input.data, output.data, nullptr, one); });
+  const double avg = best_of([&] { table.f32.pool.avg_pool2d(p, input.data, output.data, one); });
+  std::printf("%-22s %-26s %8.3f ms max, %8.3f ms avg\n", table.isa, z.name, max * 1e3, avg * 1e3);
 }
 
 }  // namespace
@@ -102,8 +141,14 @@ int main(int argc, char** argv) {
   using namespace zoo::test;
   for (const zoo::KernelTable* table : tables()) {
     if (argc > 1 && argv[1] != std::string(table->isa)) continue;
+    const auto wanted = [&](const char* name) {
+      return argc <= 2 || std::string(name).find(argv[2]) != std::string::npos;
+    };
     for (const Case& z : kCases) {
-      if (argc <= 2 || std::string(z.name).find(argv[2]) != std::string::npos) measure(*table, z);
+      if (wanted(z.name)) measure(*table, z);
+    }
+    for (const PoolCase& z : kPoolCases) {
+      if (wanted(z.name)) measure(*table, z);
     }
   }
   return 0;

@@ -46,6 +46,8 @@ inline Range part(int64_t count, int64_t parts, int64_t i) {
 
 // Which of `kernel` taps, `dilation` apart from `start` on, fall inside [0, size).
 inline Range taps_inside(int64_t start, int64_t kernel, int64_t dilation, int64_t size) {
+  // Most windows are inside; the others pay for divisions.
+  if (start >= 0 && start + (kernel - 1) * dilation < size) return {0, kernel};
   const int64_t begin = start >= 0 ? 0 : lesser(ceil_div(-start, dilation), kernel);
   const int64_t end = start >= size ? 0 : lesser(ceil_div(size - start, dilation), kernel);
   return {begin, larger(begin, end)};
