@@ -42,7 +42,11 @@ std::vector<std::string> cpu_capabilities() {
 
 py::dict build_info() {
   py::dict info;
+#if defined(__clang__)
   info["compiler"] = __VERSION__;
+#else
+  info["compiler"] = "gcc " __VERSION__;
+#endif
   info["flags"] = ZOO_BUILD_FLAGS;
   info["cxx_standard"] = __cplusplus / 100 % 100;
   info["isas"] = ZOO_BUILD_ISAS;
@@ -83,8 +87,8 @@ using Reasons = std::vector<std::pair<std::string, std::optional<std::string>>>;
 
 // For each implementation of conv2d, in order of preference: its name and why it declines the case
 // (None: it accepts; the first that does is the one that runs).
-Reasons explain_conv2d(const Shape& input, const Shape& weight, const std::array<int64_t, 2>& stride,
-                       const std::array<int64_t, 2>& padding,
+Reasons explain_conv2d(const Shape& input, const Shape& weight,
+                       const std::array<int64_t, 2>& stride, const std::array<int64_t, 2>& padding,
                        const std::array<int64_t, 2>& dilation, int64_t groups,
                        const std::string& dtype) {
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.

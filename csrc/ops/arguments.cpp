@@ -39,8 +39,8 @@ Pair pair_of(const char* op, const char* what, at::IntArrayRef values, int64_t l
   const Pair pair{values.front(), values.back()};
   TORCH_CHECK(pair.h >= least && pair.w >= least, "zoo::", op, ": ", what, " must be at least ",
               least, ", not ", values);
-  TORCH_CHECK(pair.h <= kLargest && pair.w <= kLargest, "zoo::", op, ": ", what, " is too large: ",
-              values);
+  TORCH_CHECK(pair.h <= kLargest && pair.w <= kLargest, "zoo::", op, ": ", what,
+              " is too large: ", values);
   return pair;
 }
 
@@ -49,8 +49,7 @@ Window window_of(const char* op, Pair kernel, Pair stride, Pair padding, Pair di
   TORCH_CHECK((kernel.h - 1) <= (kLargest - 1) / dilation.h &&
                   (kernel.w - 1) <= (kLargest - 1) / dilation.w,
               "zoo::", op, ": dilation times kernel size is too large");
-  return {kernel.h,  kernel.w,  stride.h,   stride.w,
-          padding.h, padding.w, dilation.h, dilation.w};
+  return {kernel.h, kernel.w, stride.h, stride.w, padding.h, padding.w, dilation.h, dilation.w};
 }
 
 int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation,
@@ -110,7 +109,8 @@ Activation parse_activation(std::string_view name) {
     if (known == name) return activation;
   }
   std::string names;
-  for (const auto& known : kActivations) names.append(names.empty() ? "" : ", ").append(known.first);
+  for (const auto& known : kActivations)
+    names.append(names.empty() ? "" : ", ").append(known.first);
   TORCH_CHECK_VALUE(false, "unknown activation \"", name, "\"; known are ", names);
 }
 
@@ -162,10 +162,10 @@ void check_packed_size(const char* op, const at::Tensor& packed, at::IntArrayRef
                        int64_t groups) {
   check_weight_size(op, size, groups);
   const int64_t expected = packed_size(size[0], size[1], size[2], size[3], groups);
-  TORCH_CHECK(packed.dim() == 1 && packed.numel() == expected && packed.is_contiguous(), "zoo::",
-              op, ": packed_weight must be what conv2d_prepack returns for a weight of shape ",
-              size, " and groups=", groups, ": ", expected, " contiguous elements, not shape ",
-              packed.sizes());
+  TORCH_CHECK(
+      packed.dim() == 1 && packed.numel() == expected && packed.is_contiguous(), "zoo::", op,
+      ": packed_weight must be what conv2d_prepack returns for a weight of shape ", size,
+      " and groups=", groups, ": ", expected, " contiguous elements, not shape ", packed.sizes());
 }
 
 Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArrayRef size,
@@ -186,9 +186,9 @@ Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArray
   params.in_w = input.size(3);
   params.out_channels = size[0];
   params.groups = args.groups;
-  params.window = window_of(op, {size[2], size[3]}, pair_of(op, "stride", args.stride, 1),
-                            pair_of(op, "padding", args.padding, 0),
-                            pair_of(op, "dilation", args.dilation, 1));
+  params.window =
+      window_of(op, {size[2], size[3]}, pair_of(op, "stride", args.stride, 1),
+                pair_of(op, "padding", args.padding, 0), pair_of(op, "dilation", args.dilation, 1));
   params.activation = parse_activation(args.activation);
   const Pair out = output_sizes(op, params.in_h, params.in_w, params.window, false);
   params.out_h = out.h;
@@ -214,8 +214,7 @@ Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArray
 void add_pool(Conv2dParams& params, const char* op, const PoolArgs& args) {
   params.pool = parse_pool(args.pool);
   const Pair kernel = pair_of(op, "pool_kernel", args.kernel, 1);
-  const Pair stride =
-      args.stride.empty() ? kernel : pair_of(op, "pool_stride", args.stride, 1);
+  const Pair stride = args.stride.empty() ? kernel : pair_of(op, "pool_stride", args.stride, 1);
   params.pool_window =
       window_of(op, kernel, stride, pair_of(op, "pool_padding", args.padding, 0), {1, 1});
   check_pool_padding(op, params.pool_window);
@@ -234,9 +233,9 @@ Pool2dParams pool2d_params(const char* op, const at::Tensor& input, at::IntArray
   params.channels = input.size(1);
   params.in_h = input.size(2);
   params.in_w = input.size(3);
-  params.window = window_of(op, kernel, stride.empty() ? kernel : pair_of(op, "stride", stride, 1),
-                            pair_of(op, "padding", padding, 0),
-                            pair_of(op, "dilation", dilation, 1));
+  params.window =
+      window_of(op, kernel, stride.empty() ? kernel : pair_of(op, "stride", stride, 1),
+                pair_of(op, "padding", padding, 0), pair_of(op, "dilation", dilation, 1));
   check_pool_padding(op, params.window);
   const Pair out = output_sizes(op, params.in_h, params.in_w, params.window, ceil_mode);
   params.out_h = out.h;

@@ -33,12 +33,14 @@ using Conv2dPacked = at::Tensor(const at::Tensor& input, const at::Tensor& packe
                                 c10::SymIntArrayRef dilation, c10::SymInt groups,
                                 std::string_view activation, const OptionalTensor& residual);
 
-using Conv2dPoolPacked = at::Tensor(
-    const at::Tensor& input, const at::Tensor& packed_weight, c10::SymIntArrayRef weight_size,
-    const OptionalTensor& bias, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
-    c10::SymIntArrayRef dilation, c10::SymInt groups, std::string_view activation,
-    std::string_view pool, c10::SymIntArrayRef pool_kernel, c10::SymIntArrayRef pool_stride,
-    c10::SymIntArrayRef pool_padding);
+using Conv2dPoolPacked = at::Tensor(const at::Tensor& input, const at::Tensor& packed_weight,
+                                    c10::SymIntArrayRef weight_size, const OptionalTensor& bias,
+                                    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                    c10::SymIntArrayRef dilation, c10::SymInt groups,
+                                    std::string_view activation, std::string_view pool,
+                                    c10::SymIntArrayRef pool_kernel,
+                                    c10::SymIntArrayRef pool_stride,
+                                    c10::SymIntArrayRef pool_padding);
 
 using MaxPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef kernel_size,
                              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,

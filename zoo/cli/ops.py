@@ -47,7 +47,7 @@ def command(explain: tuple[str, str] | None, dtype: str, format_: str) -> None:
         build = ops.build_info()
         note(
             f"instruction set in use: {active} (built: {build['isas']}; ZOO_CPU_CAPABILITY forces "
-            f"one); everything else runs aten; built by gcc {build['compiler']} for torch "
+            f"one); everything else runs aten; built by {build['compiler']} for torch "
             f"{build['torch']}"
         )
 

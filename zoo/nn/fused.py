@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from zoo import ops
 from zoo.ops import reference
 from zoo.ops._conv2d import named_padding
+from zoo.ops._introspection import has_conv2d_kernels
 from zoo.ops._shapes import Ints
 
 PoolName = Literal["max2", "avg2", "max3s2"]
@@ -230,7 +231,7 @@ class FusedConv2d(nn.Module):
         """Whether the call is plain inference on the CPU: no gradients, no autocast, no tracing."""
         if type(input) is not Tensor or input.device.type != "cpu":
             return False
-        if input.dtype not in (torch.float32, torch.float64):
+        if input.dtype not in (torch.float32, torch.float64) or not has_conv2d_kernels():
             return False
         if torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
             return False

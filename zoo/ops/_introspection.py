@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, TypedDict, get_args
 
 import torch
@@ -67,6 +68,13 @@ def cpu_capabilities() -> list[str]:
 def kernels() -> list[dict[str, str]]:
     """The kernels that this machine can run: op, kernel, isa and dtype of each."""
     return list(extension.kernels())
+
+
+@cache
+def has_conv2d_kernels() -> bool:
+    """Whether convolutions run kernels of zoo's own on this processor, so that packing pays."""
+    choices = explain_conv2d((1, 2, 1, 1), (1, 2, 1, 1))
+    return not choices[-1]["chosen"]
 
 
 def explain_conv2d(

@@ -24,8 +24,8 @@ Tensor call(const c10::TypedOperatorHandle<Signature>& op, Args&&... args) {
 
 template <DeviceType device>
 Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-              SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
-              SymInt groups, std::string_view activation, const OptionalTensor& residual) {
+              SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation, SymInt groups,
+              std::string_view activation, const OptionalTensor& residual) {
   static const auto op = handle<Conv2d>("zoo::conv2d");
   return call<device>(op, input, weight, bias, stride, padding, dilation, groups, activation,
                       residual);

@@ -1,10 +1,9 @@
-#include "ops/autograd/differentiation.h"
-
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/avg_pool2d_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/autograd/differentiation.h"
 #include "ops/handles.h"
 
 namespace zoo::ops::autograd {
@@ -41,7 +40,12 @@ struct AvgPool2dFunction : torch::autograd::Function<AvgPool2dFunction> {
                                     ctx->saved_data["ceil_mode"].toBool(),
                                     ctx->saved_data["count_include_pad"].toBool(),
                                     ctx->saved_data["divisor_override"].toOptional<int64_t>()),
-            {}, {}, {}, {}, {}, {}};
+            {},
+            {},
+            {},
+            {},
+            {},
+            {}};
   }
 };
 
@@ -50,9 +54,9 @@ Tensor avg_pool2d(const Tensor& input, SymIntArrayRef kernel_size, SymIntArrayRe
                   std::optional<int64_t> divisor_override) {
   static const auto op = handle<AvgPool2d>("zoo::avg_pool2d");
   if (needs_composition(input)) {
-    return at::avg_pool2d(input, C10_AS_INTARRAYREF_SLOW_ALLOC(kernel_size),
-                          C10_AS_INTARRAYREF_SLOW_ALLOC(stride), C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
-                          ceil_mode, count_include_pad, divisor_override);
+    return at::avg_pool2d(
+        input, C10_AS_INTARRAYREF_SLOW_ALLOC(kernel_size), C10_AS_INTARRAYREF_SLOW_ALLOC(stride),
+        C10_AS_INTARRAYREF_SLOW_ALLOC(padding), ceil_mode, count_include_pad, divisor_override);
   }
   if (needs_backward(input)) {
     return AvgPool2dFunction::apply(input, kernel_size, stride, padding, ceil_mode,

@@ -1,5 +1,3 @@
-#include "ops/autograd/differentiation.h"
-
 #include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/div.h>
 #include <ATen/ops/gt.h>
@@ -14,6 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/autograd/differentiation.h"
 #include "ops/handles.h"
 #include "ops/reference.h"
 
@@ -120,13 +119,14 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
 };
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
-              SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
-              SymInt groups, std::string_view activation, const OptionalTensor& residual) {
+              SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation, SymInt groups,
+              std::string_view activation, const OptionalTensor& residual) {
   if (needs_composition(input, weight, bias, residual)) {
-    return reference::conv2d(input, weight, bias,
-                             {C10_AS_INTARRAYREF_SLOW_ALLOC(stride), C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
-                              C10_AS_INTARRAYREF_SLOW_ALLOC(dilation), groups.guard_int(__FILE__, __LINE__), activation},
-                             residual);
+    return reference::conv2d(
+        input, weight, bias,
+        {C10_AS_INTARRAYREF_SLOW_ALLOC(stride), C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
+         C10_AS_INTARRAYREF_SLOW_ALLOC(dilation), groups.guard_int(__FILE__, __LINE__), activation},
+        residual);
   }
   if (!needs_backward(input, weight, bias, residual)) {
     return call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation,
@@ -134,8 +134,8 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& b
   }
   const Activation kind = parse_activation(activation);
   if (from_output(kind)) {
-    return Conv2dFunction::apply(input, weight, bias, stride, padding, dilation, groups,
-                                 activation, residual);
+    return Conv2dFunction::apply(input, weight, bias, stride, padding, dilation, groups, activation,
+                                 residual);
   }
   // The others need what goes into them, so they are a node of their own behind the convolution.
   return reference::activate(Conv2dFunction::apply(input, weight, bias, stride, padding, dilation,

@@ -1,8 +1,7 @@
-#include "ops/autograd/differentiation.h"
-
 #include <c10/util/Exception.h>
 #include <torch/library.h>
 
+#include "ops/autograd/differentiation.h"
 #include "ops/handles.h"
 
 // The packed ops are for inference: a packed weight is not a parameter. They refuse to cut a graph

@@ -1,8 +1,7 @@
-#include "ops/autograd/differentiation.h"
-
 #include <torch/library.h>
 
 #include "ops/arguments.h"
+#include "ops/autograd/differentiation.h"
 #include "ops/handles.h"
 
 namespace zoo::ops::autograd {

@@ -1,10 +1,9 @@
-#include "ops/autograd/differentiation.h"
-
 #include <ATen/ops/max_pool2d_with_indices.h>
 #include <ATen/ops/max_pool2d_with_indices_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include "ops/autograd/differentiation.h"
 #include "ops/handles.h"
 
 namespace zoo::ops::autograd {
@@ -37,10 +36,14 @@ struct MaxPool2dFunction : torch::autograd::Function<MaxPool2dFunction> {
     const auto ints = [&](const char* name) {
       return C10_AS_INTARRAYREF_SLOW_ALLOC(ctx->saved_data[name].toSymIntVector());
     };
-    return {at::max_pool2d_with_indices_backward(
-                grads[0], saved[0], ints("kernel_size"), ints("stride"), ints("padding"),
-                ints("dilation"), ctx->saved_data["ceil_mode"].toBool(), saved[1]),
-            {}, {}, {}, {}, {}};
+    return {at::max_pool2d_with_indices_backward(grads[0], saved[0], ints("kernel_size"),
+                                                 ints("stride"), ints("padding"), ints("dilation"),
+                                                 ctx->saved_data["ceil_mode"].toBool(), saved[1]),
+            {},
+            {},
+            {},
+            {},
+            {}};
   }
 };
 

@@ -28,11 +28,10 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
                                 output_format(input, weight));
 }
 
-Tensor conv2d_pool_packed(const Tensor& input, const Tensor& packed_weight,
-                          IntArrayRef weight_size, const OptionalTensor& bias, IntArrayRef stride,
-                          IntArrayRef padding, IntArrayRef dilation, int64_t groups,
-                          std::string_view activation, std::string_view pool,
-                          IntArrayRef pool_kernel, IntArrayRef pool_stride,
+Tensor conv2d_pool_packed(const Tensor& input, const Tensor& packed_weight, IntArrayRef weight_size,
+                          const OptionalTensor& bias, IntArrayRef stride, IntArrayRef padding,
+                          IntArrayRef dilation, int64_t groups, std::string_view activation,
+                          std::string_view pool, IntArrayRef pool_kernel, IntArrayRef pool_stride,
                           IntArrayRef pool_padding) {
   const char* op = "conv2d_pool_packed";
   const Conv2dArgs args{stride, padding, dilation, groups, activation};

@@ -50,8 +50,7 @@ void run(const Conv2dParams& params, Conv2dImpl impl, const at::Tensor& input,
          const at::Tensor& packed, const std::optional<at::Tensor>& bias,
          const std::optional<at::Tensor>& residual, at::Tensor& output) {
   const Kernels<T>& kernels = active_kernels<T>();
-  const Conv2dKernel<T>& kernel =
-      impl == Conv2dImpl::depthwise ? kernels.depthwise : kernels.gemm;
+  const Conv2dKernel<T>& kernel = impl == Conv2dImpl::depthwise ? kernels.depthwise : kernels.gemm;
   const Parallel threads = parallel(multiply_adds(params));
   // The allocator aligns to 64 bytes, which is what kernels ask for.
   const int64_t bytes = kernel.workspace_bytes(params, threads.threads);
@@ -101,11 +100,10 @@ std::optional<at::Tensor> convolve(const char* op, Conv2dParams params, const at
     return std::nullopt;
   }
   const bool pooled = params.pool != Pool::none;
-  at::Tensor output = at::empty({params.batch, params.out_channels,
-                                 pooled ? params.pool_h : params.out_h,
-                                 pooled ? params.pool_w : params.out_w},
-                                input.options(),
-                                weight ? output_format(input, *weight) : output_format(input));
+  at::Tensor output =
+      at::empty({params.batch, params.out_channels, pooled ? params.pool_h : params.out_h,
+                 pooled ? params.pool_w : params.out_w},
+                input.options(), weight ? output_format(input, *weight) : output_format(input));
   if (output.numel() == 0) return output;
   params.output = strides_of(output);
   const at::Tensor layout = packed ? *packed : pack(*weight, params.groups);

@@ -14,7 +14,8 @@ namespace zoo::ops::cpu {
 void check_capability();
 
 // Runs the first implementation of kConv2dList that accepts the case, or returns nothing after
-// telling declined() why none does: then the reference is to run. packed is null when weight is a plain one.
+// telling declined() why none does: then the reference is to run. packed is null when weight is a
+// plain one.
 std::optional<at::Tensor> convolve(const char* op, Conv2dParams params, const at::Tensor& input,
                                    const at::Tensor* weight, const at::Tensor* packed,
                                    const std::optional<at::Tensor>& bias,

@@ -15,21 +15,19 @@ using at::Tensor;
 
 template <typename T>
 void run(const Pool2dParams& params, const Tensor& input, Tensor& output, Tensor* indices) {
-  active_kernels<T>().pool.max_pool2d(params, input.const_data_ptr<T>(),
-                                      output.mutable_data_ptr<T>(),
-                                      indices ? indices->mutable_data_ptr<int64_t>() : nullptr,
-                                      threads_for(params));
+  active_kernels<T>().pool.max_pool2d(
+      params, input.const_data_ptr<T>(), output.mutable_data_ptr<T>(),
+      indices ? indices->mutable_data_ptr<int64_t>() : nullptr, threads_for(params));
 }
 
 // The pooled map, and the indices where they are asked for.
 std::tuple<Tensor, Tensor> pool(const char* op, bool with_indices, const Tensor& input,
                                 IntArrayRef kernel_size, IntArrayRef stride, IntArrayRef padding,
                                 IntArrayRef dilation, bool ceil_mode) {
-  Pool2dParams params =
-      pool2d_params(op, input, kernel_size, stride, padding, dilation, ceil_mode);
+  Pool2dParams params = pool2d_params(op, input, kernel_size, stride, padding, dilation, ceil_mode);
   if (!takes_pool(op, input)) {
-    const auto [output, indices] = at::max_pool2d_with_indices(input, kernel_size, stride, padding,
-                                                               dilation, ceil_mode);
+    const auto [output, indices] =
+        at::max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode);
     const auto format = output_format(input);
     return {reference::with_format(output, format), reference::with_format(indices, format)};
   }

@@ -14,6 +14,10 @@ bool takes_pool(const char* op, const at::Tensor& input) {
     declined(op, "zoo's kernels run on the CPU only");
     return false;
   }
+#if !defined(__x86_64__)
+  declined(op, "no tuned kernel for this processor");
+  return false;
+#endif
   check_capability();
   if (dtype_of(input) == DType::other) {
     declined(op, "kernels take float32 and float64 only");

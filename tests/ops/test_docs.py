@@ -1,0 +1,50 @@
+"""The page on ops knows every op and every name, and its examples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from zoo import ops
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "ops.md").read_text()
+
+
+def test_every_op_is_documented() -> None:
+    schema = (ROOT / "csrc" / "schema.cpp").read_text()
+    names = re.findall(r'm\.def\(\s*"(\w+)\(', schema)
+    assert len(names) == 8
+    for name in names:
+        assert re.search(rf"\b{name}\b", PAGE), name
+
+
+def test_every_name_is_documented() -> None:
+    types = {"Activation", "Pool"}
+    for name in set(ops.__all__) - types:
+        assert re.search(rf"ops\.{name}\b", PAGE), name
+    for activation in ops.ACTIVATIONS:
+        assert re.search(rf"\b{activation}\b", PAGE), activation
+
+
+def test_every_environment_variable_is_documented() -> None:
+    sources = [*(ROOT / "csrc").rglob("*.cpp"), *(ROOT / "zoo" / "ops").rglob("*.py")]
+    used = {
+        name
+        for source in sources
+        for name in re.findall(r'getenv\("(ZOO_\w+)"\)', source.read_text())
+    }
+    assert used == {"ZOO_CPU_CAPABILITY", "ZOO_FALLBACK"}
+    for name in used:
+        assert f"`{name}`" in PAGE
+
+
+def test_examples_run() -> None:
+    scope: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        exec(block, scope)
+    features = scope["features"]
+    assert isinstance(features, torch.Tensor)
+    assert features.shape == (1, 32, 16, 16)
