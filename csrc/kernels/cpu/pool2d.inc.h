@@ -248,8 +248,7 @@ template <typename T, bool kMax>
 void run_pool2d(const Pool2dParams& p, const T* input, T* output, int64_t* indices,
                 const Parallel& parallel) {
   const Pooling<T> pooling{p, input, 0, {output, p.output}, indices};
-  // Units are rows; of channel slices where rows are few, of single channels where lanes are
-  // columns.
+  // Units are rows: of single channels where lanes are columns, of slices where rows are few.
   int64_t slice = 1;
   if (pooling.lanes_are_channels()) {
     const bool few = p.batch * p.out_h < 4 * parallel.threads;
