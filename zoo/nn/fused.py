@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,8 +16,10 @@ from torch.nn import functional as F
 from zoo import ops
 from zoo.ops import reference
 from zoo.ops._conv2d import named_padding
+from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_pool_packed_op
+from zoo.ops._conv2d_pool import pool_options
 from zoo.ops._introspection import has_conv2d_kernels
-from zoo.ops._shapes import Ints
+from zoo.ops._shapes import Ints, window_options
 
 PoolName = Literal["max2", "avg2", "max3s2"]
 
@@ -26,19 +30,36 @@ _POOLS: dict[str, tuple[ops.Pool, int, int, int]] = {
     "max3s2": ("max", 3, 2, 1),
 }
 
-# What a packed weight was made from: the BatchNorm's epsilon and, for each tensor, the tensor
-# itself, where its data lies and how often it was written to.
-_Origin = tuple[float, tuple[tuple[weakref.ref[Tensor], int, int], ...]]
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A call that is ready to be made, and what it was made from."""
 
-def _same(one: _Origin | None, other: _Origin) -> bool:
-    # References to one tensor are one object; == would compare the tensors' elements.
-    return (
-        one is not None
-        and one[0] == other[0]
-        and len(one[1]) == len(other[1])
-        and all(a[0] is b[0] and a[1:] == b[1:] for a, b in zip(one[1], other[1], strict=True))
-    )
+    op: Callable[..., Tensor]
+    packed: Tensor
+    size: list[int]
+    bias: Tensor | None
+    options: dict[str, Any]
+    channels_last: bool
+    configuration: tuple[Any, ...]
+    # Of each tensor: the tensor itself, where its data lies, how often it was written to.
+    origin: list[tuple[weakref.ref[Tensor], int, int] | None]
+
+    def holds(self, configuration: tuple[Any, ...], tensors: list[Tensor | None]) -> bool:
+        """Whether nothing has changed since."""
+        if configuration != self.configuration:
+            return False
+        for tensor, origin in zip(tensors, self.origin, strict=True):
+            if tensor is None or origin is None:
+                if tensor is not None or origin is not None:
+                    return False
+            elif (
+                origin[0]() is not tensor
+                or origin[1] != tensor.data_ptr()
+                or origin[2] != tensor._version
+            ):
+                return False
+        return True
 
 
 class FusedConv2d(nn.Module):
@@ -94,31 +115,81 @@ class FusedConv2d(nn.Module):
                 f'unknown pool "{pool}"; known are None, {", ".join(get_args(PoolName))}'
             )
         self.conv = conv
-        self.bn = bn
+        self.bn: nn.BatchNorm2d | None
+        self.register_module("bn", bn)
         self.activation: ops.Activation = activation
         self.pool = pool
         self.packed_weight: Tensor | None
         self.packed_bias: Tensor | None
         self.register_buffer("packed_weight", None, persistent=False)
         self.register_buffer("packed_bias", None, persistent=False)
-        self._origin: _Origin | None = None
-        self._channels_last = False
+        self._plan: _Plan | None = None
 
     def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """(N, C, H, W) -> (N, O, H', W'); residual has the shape of the convolution's output."""
+        if not torch.compiler.is_compiling():
+            plan = self._inference_plan(input, residual)
+            if plan is not None:
+                if plan.channels_last:
+                    # As the plain convolution: a channels_last weight makes such an output.
+                    input = input.to(memory_format=torch.channels_last)
+                if residual is None:
+                    return plan.op(input, plan.packed, plan.size, plan.bias, **plan.options)
+                return plan.op(
+                    input, plan.packed, plan.size, plan.bias, **plan.options, residual=residual
+                )
         if input.dim() == 3:
             lifted = residual.unsqueeze(0) if residual is not None else None
             output: Tensor = self.forward(input.unsqueeze(0), lifted)
             return output.squeeze(0)
         if residual is not None and self.pool is not None:
             raise ValueError("a residual cannot be added where there is a pool; use pool=None")
-        conv, bn = self.conv, self.bn
-        if bn is not None and (bn.training or bn.running_mean is None):
-            return self._with_batch_statistics(input, bn, residual)
-        if not torch.compiler.is_compiling() and self._may_pack(input, residual):
-            origin = self._current_origin()
-            if origin is not None:
-                return self._packed(input, residual, origin)
+        if self.bn is not None and (self.bn.training or self.bn.running_mean is None):
+            return self._with_batch_statistics(input, self.bn, residual)
+        return self._with_running_statistics(input, residual)
+
+    def repack(self) -> None:
+        """Forget the packed weight, so that the next call makes it anew."""
+        self.packed_weight = None
+        self.packed_bias = None
+        self._plan = None
+
+    def train(self, mode: bool = True) -> FusedConv2d:
+        """As of any module; the packed weight is forgotten."""
+        self.repack()
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        """What print() shows beside the modules."""
+        return f"activation={self.activation!r}, pool={self.pool!r}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles start without a packed weight: it is tied to this module's tensors.
+        state = dict(self.__dict__)
+        state["_buffers"] = {**self._buffers, "packed_weight": None, "packed_bias": None}
+        state["_plan"] = None
+        return state
+
+    def _with_batch_statistics(
+        self, input: Tensor, bn: nn.BatchNorm2d, residual: Tensor | None
+    ) -> Tensor:
+        conv = self.conv
+        padded, padding = self._padded(input)
+        output = ops.conv2d(
+            padded, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups
+        )
+        output = bn(output)
+        if residual is not None:
+            output = output + residual
+        output = reference.ACTIVATIONS[self.activation](output)
+        if self.pool is None:
+            return output
+        pool, kernel, stride, pool_padding = _POOLS[self.pool]
+        pooling = ops.max_pool2d if pool == "max" else ops.avg_pool2d
+        return pooling(output, kernel, stride, pool_padding)
+
+    def _with_running_statistics(self, input: Tensor, residual: Tensor | None) -> Tensor:
+        conv = self.conv
         weight, bias = self._folded()
         padded, padding = self._padded(input)
         if self.pool is None:
@@ -149,58 +220,6 @@ class FusedConv2d(nn.Module):
             pool_padding=pool_padding,
         )
 
-    def repack(self) -> None:
-        """Forget the packed weight, so that the next call makes it anew."""
-        self.packed_weight = None
-        self.packed_bias = None
-        self._origin = None
-
-    def train(self, mode: bool = True) -> FusedConv2d:
-        """As of any module; the packed weight is forgotten."""
-        self.repack()
-        return super().train(mode)
-
-    def extra_repr(self) -> str:
-        """What print() shows beside the modules."""
-        return f"activation={self.activation!r}, pool={self.pool!r}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Copies and pickles start without a packed weight: its origin is this module's tensors.
-        state = dict(self.__dict__)
-        state["_buffers"] = {**self._buffers, "packed_weight": None, "packed_bias": None}
-        state["_origin"] = None
-        return state
-
-    def _tensors(self) -> list[Tensor]:
-        """All tensors that the folded weight and bias are made from."""
-        tensors = [self.conv.weight, self.conv.bias]
-        if self.bn is not None:
-            tensors += [
-                self.bn.weight,
-                self.bn.bias,
-                self.bn.running_mean,
-                self.bn.running_var,
-            ]
-        return [tensor for tensor in tensors if tensor is not None]
-
-    def _with_batch_statistics(
-        self, input: Tensor, bn: nn.BatchNorm2d, residual: Tensor | None
-    ) -> Tensor:
-        conv = self.conv
-        padded, padding = self._padded(input)
-        output = ops.conv2d(
-            padded, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups
-        )
-        output = bn(output)
-        if residual is not None:
-            output = output + residual
-        output = reference.ACTIVATIONS[self.activation](output)
-        if self.pool is None:
-            return output
-        pool, kernel, stride, pool_padding = _POOLS[self.pool]
-        pooling = ops.max_pool2d if pool == "max" else ops.avg_pool2d
-        return pooling(output, kernel, stride, pool_padding)
-
     def _padded(self, input: Tensor) -> tuple[Tensor, Ints]:
         """The input and the zero padding that is left to the convolution."""
         conv = self.conv
@@ -227,73 +246,92 @@ class FusedConv2d(nn.Module):
             shift = shift + bn.bias
         return weight * scale.reshape(-1, 1, 1, 1), shift
 
-    def _may_pack(self, input: Tensor, residual: Tensor | None) -> bool:
-        """Whether the call is plain inference on the CPU: no gradients, no autocast, no tracing."""
-        if type(input) is not Tensor or input.device.type != "cpu":
-            return False
-        if input.dtype not in (torch.float32, torch.float64) or not has_conv2d_kernels():
-            return False
-        if torch.is_autocast_enabled("cpu") or forward_ad._current_level >= 0:
-            return False
-        if torch._C._functorch.peek_interpreter_stack() is not None:
-            return False
-        if not torch.is_grad_enabled():
-            return True
-        wanted = [input, *self._tensors()] + ([] if residual is None else [residual])
-        return not any(tensor.requires_grad for tensor in wanted)
+    def _inference_plan(self, input: Tensor, residual: Tensor | None) -> _Plan | None:
+        """The packed call, where this is plain inference on the CPU; otherwise None.
 
-    def _current_origin(self) -> _Origin | None:
-        """Where a packed weight would come from now; None if its changes could not be noticed."""
-        tensors = self._tensors()
-        for tensor in tensors:
-            if tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter):
+        That is: no gradients, no autocast, no tracing, no function transform. This runs before
+        every call, so it avoids nn.Module's slow attribute lookup.
+        """
+        if (
+            type(input) is not Tensor
+            or not input.is_cpu
+            or input.dtype not in (torch.float32, torch.float64)
+            or input.dim() != 4
+            or (residual is not None and self.pool is not None)
+            or forward_ad._current_level >= 0
+            or torch.is_autocast_enabled("cpu")
+            or torch._C._functorch.peek_interpreter_stack() is not None
+            or not has_conv2d_kernels()
+        ):
+            return None
+        conv: Any = self._modules["conv"]
+        bn: Any = self._modules["bn"]
+        weight: Tensor | None = conv._parameters.get("weight")
+        if weight is None or conv.padding_mode != "zeros":
+            return None  # a parametrized weight, or padding that the kernels do not know
+        tensors = [weight, conv._parameters.get("bias")]
+        epsilon = 0.0
+        if bn is not None:
+            running_mean = bn._buffers["running_mean"]
+            if bn.training or running_mean is None:
                 return None
-        epsilon = 0.0 if self.bn is None else self.bn.eps
-        return epsilon, tuple((weakref.ref(t), t.data_ptr(), t._version) for t in tensors)
+            scale, shift = bn._parameters.get("weight"), bn._parameters.get("bias")
+            tensors += [scale, shift, running_mean, bn._buffers["running_var"]]
+            epsilon = bn.eps
+        if torch.is_grad_enabled():
+            for tensor in (input, residual, *tensors):
+                if tensor is not None and tensor.requires_grad:
+                    return None
+        configuration = (
+            conv.stride, conv.padding, conv.dilation, conv.groups, self.activation, self.pool,
+            epsilon,
+        )  # fmt: skip
+        plan = self._plan
+        if plan is None or not plan.holds(configuration, tensors):
+            plan = self._pack(weight, configuration, tensors)
+        return plan
 
-    def _packed(self, input: Tensor, residual: Tensor | None, origin: _Origin) -> Tensor:
+    def _pack(
+        self, weight: Tensor, configuration: tuple[Any, ...], tensors: list[Tensor | None]
+    ) -> _Plan | None:
+        """A new plan; None if the kernels lack the padding, or changes could not be noticed."""
+        for tensor in tensors:
+            if tensor is not None and (
+                tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter)
+            ):
+                return None
         conv = self.conv
-        packed, bias = self.packed_weight, self.packed_bias
-        if packed is None or not _same(self._origin, origin):
-            with torch.inference_mode(False), torch.no_grad():
-                weight, bias = self._folded()
-                packed = ops.conv2d_prepack(weight, conv.groups)
-                # Without a BatchNorm this is conv's own parameter, which must not become one here.
-                bias = None if bias is None else bias.detach()
-            self.packed_weight, self.packed_bias = packed, bias
-            self._channels_last = suggest_memory_format(weight) == torch.channels_last
-            self._origin = origin
-        padded, padding = self._padded(input)
-        if self._channels_last:
-            # As the plain convolution: a channels_last weight makes a channels_last output.
-            padded = padded.to(memory_format=torch.channels_last)
-        size = conv.weight.shape
-        if self.pool is None:
-            return ops.conv2d_packed(
-                padded,
-                packed,
-                size,
-                bias,
-                conv.stride,
-                padding,
-                conv.dilation,
-                conv.groups,
-                activation=self.activation,
-                residual=residual,
-            )
-        pool, kernel, stride, pool_padding = _POOLS[self.pool]
-        return ops.conv2d_pool_packed(
-            padded,
+        padding: Any = conv.padding
+        if isinstance(padding, str):
+            left, right, top, bottom = conv._reversed_padding_repeated_twice
+            if left != right or top != bottom:
+                return None
+            padding = (top, left)
+        origin = [
+            None if tensor is None else (weakref.ref(tensor), tensor.data_ptr(), tensor._version)
+            for tensor in tensors
+        ]
+        with torch.inference_mode(False), torch.no_grad():
+            folded, bias = self._folded()
+            packed = ops.conv2d_prepack(folded, conv.groups)
+            # Without a BatchNorm this is conv's own parameter, which must not become one here.
+            bias = None if bias is None else bias.detach()
+        options = window_options(conv.stride, padding, conv.dilation, conv.groups)
+        options["activation"] = self.activation
+        op = conv2d_packed_op
+        if self.pool is not None:
+            op = conv2d_pool_packed_op
+            pool, kernel, stride, pool_padding = _POOLS[self.pool]
+            options |= {"pool": pool, **pool_options(kernel, stride, pool_padding)}
+        self.packed_weight, self.packed_bias = packed, bias
+        self._plan = _Plan(
+            op,
             packed,
-            size,
+            list(weight.shape),
             bias,
-            conv.stride,
-            padding,
-            conv.dilation,
-            conv.groups,
-            activation=self.activation,
-            pool=pool,
-            pool_kernel=kernel,
-            pool_stride=stride,
-            pool_padding=pool_padding,
+            options,
+            suggest_memory_format(weight) == torch.channels_last,
+            configuration,
+            origin,
         )
+        return self._plan

@@ -40,13 +40,15 @@ def avg_pool2d(
         RuntimeError: shapes that do not fit, or a divisor of 0.
     """
     single = input.dim() == 3
+    options = pool2d_options(stride, padding)
+    if ceil_mode:
+        options["ceil_mode"] = True
+    if not count_include_pad:
+        options["count_include_pad"] = False
+    if divisor_override is not None:
+        options["divisor_override"] = divisor_override
     output: Tensor = _avg_pool2d(
-        input.unsqueeze(0) if single else input,
-        listed(kernel_size),
-        **pool2d_options(stride, padding),
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        divisor_override=divisor_override,
+        input.unsqueeze(0) if single else input, listed(kernel_size), **options
     )
     return output.squeeze(0) if single else output
 

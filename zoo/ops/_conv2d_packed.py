@@ -18,8 +18,8 @@ from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, window_options
 
 _conv2d_prepack = op("conv2d_prepack")
-_conv2d_packed = op("conv2d_packed")
-_conv2d_pool_packed = op("conv2d_pool_packed")
+conv2d_packed_op = op("conv2d_packed")
+conv2d_pool_packed_op = op("conv2d_pool_packed")
 
 _LANES = 32  # kPanel in csrc/kernels/table.h
 
@@ -53,7 +53,7 @@ def conv2d_packed(
     kernel_w). The output is in input's memory format. Raises RuntimeError where an argument
     requires grad and gradients are on.
     """
-    output: Tensor = _conv2d_packed(
+    output: Tensor = conv2d_packed_op(
         input,
         packed_weight,
         weight_size,
@@ -85,7 +85,7 @@ def conv2d_pool_packed(
 
     As :func:`conv2d_packed` otherwise.
     """
-    output: Tensor = _conv2d_pool_packed(
+    output: Tensor = conv2d_pool_packed_op(
         input,
         packed_weight,
         weight_size,

@@ -69,13 +69,13 @@ def max_pool2d(
     single = input.dim() == 3
     images = input.unsqueeze(0) if single else input
     options = pool2d_options(stride, padding, dilation)
+    if ceil_mode:
+        options["ceil_mode"] = True
     output: Tensor
     if return_indices:
-        output, indices = _max_pool2d_with_indices(
-            images, listed(kernel_size), **options, ceil_mode=ceil_mode
-        )
+        output, indices = _max_pool2d_with_indices(images, listed(kernel_size), **options)
         return (output.squeeze(0), indices.squeeze(0)) if single else (output, indices)
-    output = _max_pool2d(images, listed(kernel_size), **options, ceil_mode=ceil_mode)
+    output = _max_pool2d(images, listed(kernel_size), **options)
     return output.squeeze(0) if single else output
 
 

@@ -6,7 +6,7 @@ Messages are the same as there; tests/ops/test_errors.py holds both to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,29 +35,25 @@ def listed(values: Ints) -> Sequence[int]:
     return (values, values) if isinstance(values, int | torch.SymInt) else values
 
 
-def window_options(
-    stride: Ints, padding: Ints, dilation: Ints, groups: int = 1
-) -> dict[str, int | Sequence[int]]:
+def window_options(stride: Ints, padding: Ints, dilation: Ints, groups: int = 1) -> dict[str, Any]:
     """The arguments that differ from their defaults, by name.
 
     Each list that goes to a dispatcher op costs a microsecond or two, which is why defaults stay
     out of the call.
     """
-    options: dict[str, int | Sequence[int]] = {}
-    if stride != 1:
+    options: dict[str, Any] = {}
+    if stride not in (1, (1, 1)):
         options["stride"] = listed(stride)
-    if padding != 0:
+    if padding not in (0, (0, 0)):
         options["padding"] = listed(padding)
-    if dilation != 1:
+    if dilation not in (1, (1, 1)):
         options["dilation"] = listed(dilation)
     if groups != 1:
         options["groups"] = groups
     return options
 
 
-def pool2d_options(
-    stride: Ints | None, padding: Ints, dilation: Ints = 1
-) -> dict[str, int | Sequence[int]]:
+def pool2d_options(stride: Ints | None, padding: Ints, dilation: Ints = 1) -> dict[str, Any]:
     """The same for a pool, whose stride is as large as its window where it is None."""
     options = window_options(1, padding, dilation)
     if stride is not None:
