@@ -81,6 +81,7 @@ bench: install
 	$(BIN)/zoo bench --op conv2d --set all
 
 wheel: install
+	rm -rf build/lib.* # modules that were deleted since would be packed
 	$(PIP) wheel -q --no-build-isolation --no-deps -w dist . $(PLUGINS:%=./%)
 	@ls dist/*.whl
 

@@ -1,7 +1,9 @@
 """Builds ``zoo._C``: the CPU kernels, one object file per instruction set, and the ops on them.
 
-Everything else about the distribution is in pyproject.toml. Object files are kept under build/,
-so that building again compiles only what changed. MAX_JOBS limits the compilers run at once.
+Everything else about the distribution is in pyproject.toml, but for its dependencies: what is
+compiled here runs with this minor version of torch only (docs/adr/0004-abi.md), and says so. Object
+files are kept under build/, so that building again compiles only what changed. MAX_JOBS limits the
+compilers run at once.
 """
 
 from __future__ import annotations
@@ -23,6 +25,17 @@ ROOT = Path(__file__).resolve().parent
 KERNELS = ROOT / "csrc" / "kernels"
 ON_X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 
+TORCH_MINOR = ".".join(torch.__version__.split(".")[:2])
+DEPENDENCIES = [
+    "torch>=2.13" if "sdist" in sys.argv else f"torch=={TORCH_MINOR}.*",
+    "torchvision>=0.28",
+    "pluggy>=1.5,<2",
+    "click>=8.1,<9",
+    "numpy>=1.26",
+    "pillow>=10",
+    "safetensors>=0.4.3",
+]
+
 # No fast-math: NaN and Inf mean here what they mean in PyTorch. Names are hidden, so that nothing
 # of ours can stand in for another library's symbols.
 FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
@@ -42,11 +55,13 @@ class Build(BuildExtension):
     """
 
     def finalize_options(self) -> None:
+        """Keep object files apart by platform, Python and torch."""
         super().finalize_options()
         tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}-torch{torch.__version__}"
         self.build_temp = str(ROOT / "build" / tag)
 
     def build_extensions(self) -> None:
+        """Build the kernels, then the extension around them."""
         archive = build_kernels(Path(self.build_temp) / "kernels")
         for extension in self.extensions:
             extension.extra_objects.append(str(archive))
@@ -93,6 +108,7 @@ def ninja_path(path: Path) -> str:
 
 
 setup(
+    install_requires=DEPENDENCIES,
     ext_modules=[
         CppExtension(
             "zoo._C",

@@ -9,6 +9,10 @@ import torch
 
 try:
     from zoo import _C as extension
+
+    # What was compiled for another minor version of torch may load all the same, and break later.
+    if extension.build_info()["torch"].split(".")[:2] != torch.__version__.split(".")[:2]:
+        raise ImportError(f"they were compiled for torch {extension.build_info()['torch']}")
 except ImportError as error:
     raise ImportError(
         f"zoo's compiled ops do not load ({error}); build them for this torch "
