@@ -37,9 +37,11 @@ def environment(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(saved)
+    added = set(sys.path) - set(path)
     sys.path[:] = path
-    for name in {"shelf"} & (set(sys.modules) - modules):
-        del sys.modules[name]
+    for name in set(sys.modules) - modules:  # plugin files would be found again by their names
+        if os.path.dirname(getattr(sys.modules[name], "__file__", None) or "") in added:
+            del sys.modules[name]
 
 
 @pytest.fixture
