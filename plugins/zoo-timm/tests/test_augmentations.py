@@ -162,3 +162,12 @@ def test_cutmix_weighs_targets_by_area(samples) -> None:
         for j in range(samples):
             share = (mixed[i, 0] == images[j, 0, 0, 0]).float().mean()
             torch.testing.assert_close(soft[i, j], share)
+
+
+@pytest.mark.parametrize("name", ["auto_augment", "rand_augment", "augmix"])
+def test_posterizing_keeps_a_bit(name) -> None:
+    transform = create(name).transform
+    policies = getattr(transform, "policy", ())
+    ops = [*getattr(transform, "ops", ()), *(op for policy in policies for op in policy)]
+    bits = [op.level_fn(10, {})[0] for op in ops if op.name.startswith("Posterize")]
+    assert all(1 <= kept <= 8 for kept in bits)

@@ -51,9 +51,19 @@ class ImageAugmentation:
         return repr(self.transform)
 
 
+def _keep_a_bit(transform: Any) -> Any:
+    """Let posterizing keep at least one bit: timm also draws none, which Pillow 13 refuses."""
+    policies = getattr(transform, "policy", ())
+    for op in [*getattr(transform, "ops", ()), *(op for policy in policies for op in policy)]:
+        if op.name.startswith("Posterize"):
+            bits = op.level_fn
+            op.level_fn = lambda level, hparams, bits=bits: (max(1, bits(level, hparams)[0]),)
+    return transform
+
+
 def _parse(parser: Callable[[str], Any], policy: str, example: str) -> Any:
     try:
-        return parser(policy)
+        return _keep_a_bit(parser(policy))
     except (AssertionError, ValueError) as error:
         raise zoo.UsageError(
             f"'{policy}' is not a policy that timm knows; an example is '{example}'"
