@@ -1,7 +1,5 @@
 #include "conv2d_list.h"
 
-#include "pack.h"
-
 namespace zoo {
 namespace {
 
@@ -16,36 +14,94 @@ const char* unsupported(DType dtype) {
 #endif
 }
 
-bool is_depthwise(const Conv2dParams& p) {
-  return p.groups == p.in_channels &&
-         packing_of(p.out_channels, p.in_channels / p.groups, p.groups) == Packing::depthwise;
+const char* depthwise_declines(const Conv2dParams& p, const Conv2dWish& wish) {
+  if (const char* reason = unsupported(wish.dtype)) return reason;
+  return packing_declines(Packing::depthwise, weight_size(p), p.groups);
 }
 
-const char* depthwise_declines(const Conv2dParams& p, DType dtype) {
-  if (const char* reason = unsupported(dtype)) return reason;
-  return is_depthwise(p) ? nullptr : "not depthwise (groups == in_channels == out_channels)";
+// What neither Winograd kernel takes, and what takes it no time to speak of.
+const char* winograd_declines(Packing packing, const Conv2dParams& p, const Conv2dWish& wish) {
+  if (const char* reason = unsupported(wish.dtype)) return reason;
+  if (wish.dtype != DType::float32) return "Winograd is for float32 only";
+  if (const char* reason = packing_declines(packing, weight_size(p), p.groups)) return reason;
+  if (const char* reason = packing_declines(packing, p.window)) return reason;
+  if (wish.exact) return "precision=\"exact\" avoids Winograd";
+  if (!pool_of_two(p)) return "Winograd fuses 2x2 pools with stride 2 only";
+  if (p.in_channels < 16 || p.out_channels < 16) {
+    return "fewer than 16 channels: transforming costs more than it saves";
+  }
+  return nullptr;
 }
 
-const char* gemm_declines(const Conv2dParams& p, DType dtype) {
-  if (const char* reason = unsupported(dtype)) return reason;
-  return is_depthwise(p) ? "depthwise weights have a layout of their own" : nullptr;
+const char* winograd4_declines(const Conv2dParams& p, const Conv2dWish& wish) {
+  if (const char* reason = winograd_declines(Packing::winograd4, p, wish)) return reason;
+  return nullptr;
 }
 
-const char* aten_declines(const Conv2dParams&, DType) { return nullptr; }
+const char* winograd2_declines(const Conv2dParams& p, const Conv2dWish& wish) {
+  if (const char* reason = winograd_declines(Packing::winograd2, p, wish)) return reason;
+  return nullptr;
+}
+
+const char* gemm_declines(const Conv2dParams& p, const Conv2dWish& wish) {
+  if (const char* reason = unsupported(wish.dtype)) return reason;
+  return packing_declines(Packing::gemm, weight_size(p), p.groups);
+}
+
+const char* aten_declines(const Conv2dParams&, const Conv2dWish&) { return nullptr; }
 
 }  // namespace
 
 const Conv2dCandidate kConv2dList[] = {
     {Conv2dImpl::depthwise, "depthwise", depthwise_declines},
+    {Conv2dImpl::winograd4, "winograd4", winograd4_declines},
+    {Conv2dImpl::winograd2, "winograd2", winograd2_declines},
     {Conv2dImpl::gemm, "gemm", gemm_declines},
     {Conv2dImpl::aten, "aten", aten_declines},
 };
 const int32_t kConv2dListSize = sizeof(kConv2dList) / sizeof(kConv2dList[0]);
 
-Conv2dImpl select_conv2d(const Conv2dParams& params, DType dtype) {
+Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish) {
   int32_t i = 0;
-  while (kConv2dList[i].declines(params, dtype) != nullptr) ++i;
+  while (kConv2dList[i].declines(params, wish) != nullptr) ++i;
   return kConv2dList[i].impl;
+}
+
+Packing packing_of(Conv2dImpl impl) {
+  switch (impl) {
+    case Conv2dImpl::depthwise:
+      return Packing::depthwise;
+    case Conv2dImpl::winograd4:
+      return Packing::winograd4;
+    case Conv2dImpl::winograd2:
+      return Packing::winograd2;
+    default:
+      return Packing::gemm;
+  }
+}
+
+Conv2dImpl impl_of(Packing packing) {
+  switch (packing) {
+    case Packing::depthwise:
+      return Conv2dImpl::depthwise;
+    case Packing::winograd4:
+      return Conv2dImpl::winograd4;
+    case Packing::winograd2:
+      return Conv2dImpl::winograd2;
+    default:
+      return Conv2dImpl::gemm;
+  }
+}
+
+WeightSize weight_size(const Conv2dParams& p) {
+  return {p.out_channels, p.in_channels / p.groups, p.window.kernel_h, p.window.kernel_w};
+}
+
+bool pool_of_two(const Conv2dParams& p) {
+  const Window& w = p.pool_window;
+  return p.pool == Pool::none ||
+         (w.kernel_h == 2 && w.kernel_w == 2 && w.stride_h == 2 && w.stride_w == 2 &&
+          w.pad_h == 0 && w.pad_w == 0 && w.dilation_h == 1 && w.dilation_w == 1);
 }
 
 }  // namespace zoo
