@@ -67,17 +67,10 @@ Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish) {
   return kConv2dList[i].impl;
 }
 
-Packing packing_of(Conv2dImpl impl) {
-  switch (impl) {
-    case Conv2dImpl::depthwise:
-      return Packing::depthwise;
-    case Conv2dImpl::winograd4:
-      return Packing::winograd4;
-    case Conv2dImpl::winograd2:
-      return Packing::winograd2;
-    default:
-      return Packing::gemm;
-  }
+Packing packing_of(Conv2dImpl impl, const Conv2dParams& params) {
+  if (impl == Conv2dImpl::winograd4) return Packing::winograd4;
+  if (impl == Conv2dImpl::winograd2) return Packing::winograd2;
+  return direct_packing(weight_size(params), params.groups);
 }
 
 Conv2dImpl impl_of(Packing packing) {
@@ -91,6 +84,12 @@ Conv2dImpl impl_of(Packing packing) {
     default:
       return Conv2dImpl::gemm;
   }
+}
+
+const char* packing_name(Packing packing) {
+  const Conv2dCandidate* candidate = kConv2dList;
+  while (candidate->impl != impl_of(packing)) ++candidate;
+  return candidate->name;
 }
 
 WeightSize weight_size(const Conv2dParams& p) {

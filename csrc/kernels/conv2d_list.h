@@ -30,11 +30,14 @@ extern const int32_t kConv2dListSize;
 
 Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish);
 
-// The layout of an implementation's weights, and the implementation of a layout; not for aten.
-Packing packing_of(Conv2dImpl impl);
-Conv2dImpl impl_of(Packing packing);
-
 WeightSize weight_size(const Conv2dParams& params);
+
+// The layout of the weights that an implementation reads; aten reads plain ones, which are packed
+// in the layout that serves all.
+Packing packing_of(Conv2dImpl impl, const Conv2dParams& params);
+// The other way about, and its name in the list.
+Conv2dImpl impl_of(Packing packing);
+const char* packing_name(Packing packing);
 
 // Whether the pool, if there is one, is one that Winograd's kernels fuse: 2x2, stride 2.
 bool pool_of_two(const Conv2dParams& params);

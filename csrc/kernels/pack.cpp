@@ -101,7 +101,7 @@ Packing direct_packing(const WeightSize& size, int64_t groups) {
 }
 
 const char* packing_declines(Packing packing, const WeightSize& size, int64_t groups) {
-  if (packing == Packing::winograd4 || packing == Packing::winograd2) {
+  if (is_winograd(packing)) {
     if (size.kernel_h != 3 || size.kernel_w != 3) return "Winograd takes 3x3 windows only";
     return groups == 1 ? nullptr : "Winograd takes one group only";
   }
@@ -111,7 +111,7 @@ const char* packing_declines(Packing packing, const WeightSize& size, int64_t gr
 }
 
 const char* packing_declines(Packing packing, const Window& window) {
-  if (packing != Packing::winograd4 && packing != Packing::winograd2) return nullptr;
+  if (!is_winograd(packing)) return nullptr;
   if (window.stride_h != 1 || window.stride_w != 1) return "Winograd takes stride 1 only";
   return window.dilation_h == 1 && window.dilation_w == 1 ? nullptr
                                                           : "Winograd takes dilation 1 only";

@@ -7,6 +7,10 @@ namespace zoo {
 
 enum class Packing : int32_t { gemm, depthwise, winograd4, winograd2 };
 
+inline bool is_winograd(Packing packing) {
+  return packing == Packing::winograd4 || packing == Packing::winograd2;
+}
+
 // The size of a plain weight.
 struct WeightSize {
   int64_t out_channels, in_channels;  // in_channels of one group

@@ -9,8 +9,8 @@ namespace zoo {
 //   [groups][ceil(O/groups / 32)][kernel_h * kernel_w * C/groups][32]
 // with the depth in the order (row, column, channel), and zeros where O/groups ends.
 // Packed weights of the depthwise kernel: [kernel_h * kernel_w][ceil(C / 32) * 32].
-// Packed weights of the Winograd kernels, transformed: [ceil(O / 32)][points][C][32], with 36 points
-// (row, column) for tiles of 4x4 outputs and 16 for tiles of 2x2.
+// Packed weights of the Winograd kernels, transformed: [ceil(O / 32)][points][C][32], with 36
+// points (row, column) for tiles of 4x4 outputs and 16 for tiles of 2x2.
 constexpr int64_t kPanel = 32;
 
 // One operation on one element type. workspace holds workspace_bytes(params, threads) bytes,

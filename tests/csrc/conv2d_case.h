@@ -36,7 +36,7 @@ inline std::string describe(const char* kernel, const Conv2dParams& p, int32_t t
 template <typename T>
 bool touched(const Conv2dParams& p, Packing packing, const Tensor<T>& input, int64_t n, int64_t y,
              int64_t x) {
-  if (direct(packing)) return false;
+  if (!is_winograd(packing)) return false;
   const int64_t out = packing == Packing::winograd4 ? 4 : 2, scale = p.pool == Pool::none ? 1 : 2;
   const int64_t h0 = y * scale / out * out - p.window.pad_h;
   const int64_t w0 = x * scale / out * out - p.window.pad_w;
@@ -98,7 +98,7 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, Packing 
 
   // Winograd's errors are relative to the largest output near by, not to each.
   double most = 0;
-  if (!direct(packing)) {
+  if (is_winograd(packing)) {
     Tensor<T>(map_shape, p.residual, gap).each([&](auto... i) {
       most = std::max(most, convolution<T>(p, input, weight, bias.get(), nullptr, i...).magnitude);
     });

@@ -54,10 +54,6 @@ const Kernels<T>& kernels_of(const KernelTable& table) {
   }
 }
 
-inline bool direct(Packing packing) {
-  return packing == Packing::gemm || packing == Packing::depthwise;
-}
-
 template <typename T>
 const Conv2dKernel<T>& kernel_of(const Kernels<T>& kernels, Packing packing) {
   switch (packing) {
@@ -76,10 +72,9 @@ const Conv2dKernel<T>& kernel_of(const Kernels<T>& kernels, Packing packing) {
 // Every layout that serves the case, in the order of the enumeration.
 inline std::vector<Packing> packings_for(const Conv2dParams& p) {
   std::vector<Packing> all;
-  for (Packing one :
-       {Packing::gemm, Packing::depthwise, Packing::winograd4, Packing::winograd2}) {
+  for (Packing one : {Packing::gemm, Packing::depthwise, Packing::winograd4, Packing::winograd2}) {
     if (packing_declines(one, weight_size(p), p.groups) == nullptr &&
-        packing_declines(one, p.window) == nullptr && (direct(one) || pool_of_two(p))) {
+        packing_declines(one, p.window) == nullptr && (!is_winograd(one) || pool_of_two(p))) {
       all.push_back(one);
     }
   }

@@ -89,8 +89,7 @@ struct Winograd {
     for (int64_t i = 0; i < tiles.end - tiles.begin; ++i, advance(at)) {
       const int64_t h = at.y * kOut - p.window.pad_h, w = at.x * kOut - p.window.pad_w;
       const Range rows = taps_inside(h, kIn, 1, p.in_h), columns = taps_inside(w, kIn, 1, p.in_w);
-      const bool inside =
-          rows.end - rows.begin == kIn && columns.end - columns.begin == kIn;
+      const bool inside = rows.end - rows.begin == kIn && columns.end - columns.begin == kIn;
       const T* const from = input + offset(in, at.image, 0, h, w);
       for (int64_t c = chunks.begin * kChunk; c < end; c += kLanes) {
         T* const to = transformed + (c / kChunk * plan.rows + i) * kChunk + c % kChunk;
@@ -237,7 +236,8 @@ struct Winograd {
         from_channels_last(from, kLanes, to, p.output, columns, n);
         continue;
       }
-      for (int64_t q = 0; q < columns; ++q) V::load(from + q * kLanes).store(to + q * p.output.w, n);
+      for (int64_t q = 0; q < columns; ++q)
+        V::load(from + q * kLanes).store(to + q * p.output.w, n);
     }
   }
 
@@ -262,9 +262,9 @@ struct Winograd {
       for (int64_t j = 0; j < columns; j += kLanes) {
         const T* const m = products + i * kPanel + j;
         if (vectors && inside && j + kLanes <= columns) {
-          const T* const extra =
-              residual == nullptr ? nullptr
-                                  : residual + offset(p.residual, at.image, first + j, y, x);
+          const T* const extra = residual == nullptr
+                                     ? nullptr
+                                     : residual + offset(p.residual, at.image, first + j, y, x);
           (this->*whole)(m, V::load(shift + j), least, extra,
                          output + offset(p.output, at.image, first + j, y / shrink, x / shrink));
         } else {
@@ -331,8 +331,8 @@ void winograd_run(const Conv2dParams& p, const T* input, const T* weight, const 
                   const T* residual, T* output, void* workspace, const Parallel& parallel) {
   const WinogradPlan plan = plan_winograd<T, F>(p, parallel.threads);
   if (plan.tiles == 0) return;
-  Winograd<T, F> winograd{p,        plan,   input, p.input, weight, bias,
-                          residual, output, static_cast<char*>(workspace)};
+  Winograd<T, F> winograd{
+      p, plan, input, p.input, weight, bias, residual, output, static_cast<char*>(workspace)};
   if (plan.staged) {
     T* const staged = static_cast<T*>(workspace);
     to_channels_last(p, input, staged, parallel);
