@@ -3,7 +3,8 @@
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 env=$(mktemp -d)
-trap 'rm -rf "$env"' EXIT
+rm=$(command -v rm) # PATH is cut down below
+trap '"$rm" -rf "$env"' EXIT
 python3 -m venv "$env/venv"
 "$env/venv/bin/python" -m pip install -q --disable-pip-version-check -c "$root/constraints.txt" \
     --find-links "$root/dist" "zoo-vision[demo]" zoo-timm zoo-efficientnet-lite

@@ -43,7 +43,11 @@ class Row:
         self.line = line
 
     def decode(self) -> Architecture:
-        """Build the spec. Arrays become tuples."""
+        """Build the spec. Arrays become tuples.
+
+        Raises:
+            TypeError, ValueError: the line holds something else.
+        """
         values = _with_tuples(_DECODER.raw_decode(self.line)[0])
         if "weights" in values:
             values["weights"] = {

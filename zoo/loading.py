@@ -40,9 +40,6 @@ HOOKS: dict[str, tuple[type, ...]] = {
 }
 """Kind of contribution -> what its hook ``zoo_KIND`` may return."""
 
-CAUGHT = (Exception, SystemExit)
-"""What a plugin may raise without ending the program. ``KeyboardInterrupt`` is the user's."""
-
 
 @dataclass(slots=True)
 class Plugin:
@@ -165,7 +162,9 @@ def load_plugin(plugin: Plugin, load: Callable[[], object], manager: pluggy.Plug
             stage = "specs"
             for kind, contributed in specs.items():
                 check_specs(kind, contributed)
-    except CAUGHT as error:
+    except KeyboardInterrupt:  # the user's
+        raise
+    except BaseException as error:  # SystemExit too, and what plugins derive from BaseException
         failure = error
     plugin.load_ms = (time.perf_counter() - started) * 1e3
     plugin.imported_torch = None if torch_was_there else "torch" in sys.modules

@@ -127,6 +127,12 @@ def create_model(
     """
     if pretrained and checkpoint_path is not None:
         raise UsageError("pass either pretrained=True or checkpoint_path, not both")
+    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 0):
+        raise UsageError(
+            f"num_classes must be a number from 0 (no classifier), not {num_classes!r}"
+        )
+    if not isinstance(in_chans, int) or in_chans < 1:
+        raise UsageError(f"in_chans must be a number from 1, not {in_chans!r}")
     entry, tag = get_registry().resolve_weights(name)
     spec: Architecture = entry.spec
     if tag is None and spec.weights:
@@ -255,9 +261,16 @@ def _call(
     """Call a factory; an argument that it does not take is the caller's mistake."""
     with contextlib.suppress(TypeError, ValueError):  # code without a signature finds out itself
         parameters = inspect.signature(factory).parameters.values()
+        for p in parameters:
+            needed = p.kind is p.KEYWORD_ONLY and p.default is p.empty
+            if needed and p.name not in fixed and p.name not in kwargs:
+                raise UsageError(f"{entry.name} needs {p.name!r}, and its plugin states no default")
         names = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             takes = ", ".join(name for name in names if name not in fixed) or "none"
+            for name in fixed:
+                if name not in names:
+                    raise PluginError(f"the factory of {entry.name} must take {name!r}")
             for name in kwargs:
                 if name not in names:
                     raise UsageError(

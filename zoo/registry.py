@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo import catalog
-from zoo.config import prefer
+from zoo.config import cache_dir, prefer
 from zoo.discovery import discover
 from zoo.errors import AmbiguousName, PluginError, UnknownName, UsageError
-from zoo.loading import CAUGHT, HOOKS, Plugin
+from zoo.loading import HOOKS, Plugin
 from zoo.names import closest, natural_key, one_line
 from zoo.specs import Architecture, Catalog, Spec
 from zoo.validation import Mistake, is_target
@@ -54,7 +54,13 @@ class Entry:
         """The spec, of the type that belongs to the entry's kind; built on first use."""
         source = self._source
         if isinstance(source, catalog.Row):
-            source = source.decode()
+            try:
+                source = source.decode()
+            except (TypeError, ValueError) as error:
+                raise PluginError(
+                    f"the index of plugin {self.plugin!r} does not fit at {self.bare!r} "
+                    f"({one_line(error)}): delete {cache_dir()}"
+                ) from error
             object.__setattr__(self, "_source", source)
         return source
 
@@ -141,7 +147,9 @@ class Registry:
                     continue
                 try:
                     rows = self._read_catalogs(plugin, catalogs)
-                except CAUGHT as error:
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
                     plugin.fail("catalog", error)
                     self._entries.clear()
                     self._by_name.clear()
@@ -292,7 +300,9 @@ def load_target(target: str) -> Any:
     module_name, _, path = target.partition(":")
     try:
         value: Any = importlib.import_module(module_name)
-    except CAUGHT as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise PluginError(
             one_line(
                 f"cannot import {module_name!r} for {target!r}: {type(error).__name__}: {error}"

@@ -160,7 +160,9 @@ def test_bug_shows_its_traceback(zoo_process):
 def test_ctrl_c_ends_quietly_with_130(environment, tmp_path):
     ready = tmp_path / "ready"
     source = (
-        "import click, pathlib, time, zoo\n"
+        "import click, pathlib, signal, time, zoo\n"
+        # A shell lets its background jobs ignore the signal; they inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "@zoo.hookimpl\n"
         "def zoo_commands():\n"
         "    return [zoo.Command('nap', 'sleeper:nap')]\n"

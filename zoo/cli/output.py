@@ -190,7 +190,8 @@ def write_file(path: Path, data: str | bytes) -> None:
     """Write a result file whole or not at all: to a temporary name, then renamed."""
     import tempfile
 
-    raw = data.encode() if isinstance(data, str) else data
+    # File names that are not text in the locale come with surrogates.
+    raw = data.encode(errors="replace") if isinstance(data, str) else data
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:

@@ -97,7 +97,7 @@ def command(
 
     \b
     Examples:
-      zoo predict cat.jpg --model efficientnet_lite0
+      zoo predict cat.jpg --model efficientnet-lite/efficientnet_lite0
       zoo predict photos/ 'more/**/*.png' --model timm/resnet50.a1_in1k --format json
     """
     check_output_file(output, force)
@@ -145,7 +145,7 @@ def _predict(
     from zoo.models import create_model
 
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # a meta tensor holds no number
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise UsageError(f"device {device!r} cannot be used: {reason}") from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._prims_common import suggest_memory_format
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from zoo import ops
 from zoo.ops import reference
@@ -31,6 +32,18 @@ _POOLS: dict[str, tuple[ops.Pool, int, int, int]] = {
 }
 
 
+# Fused optimizers write to parameters without counting it, so their steps are counted here.
+_optimizer_steps = 0
+
+
+def _count_step(*_: object) -> None:
+    global _optimizer_steps
+    _optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
 @dataclass(slots=True)
 class _Plan:
     """A call that is ready to be made, and what it was made from."""
@@ -44,8 +57,9 @@ class _Plan:
     layout: str  # of the packed weight
     input_size: torch.Size  # of the last input; the layout is the fastest for it
     configuration: tuple[Any, ...]
-    # Of each tensor: the tensor itself, where its data lies, how often it was written to.
-    origin: list[tuple[weakref.ref[Tensor], int, int] | None]
+    # Of each tensor: the tensor itself, an alias that keeps its memory from being used again, and
+    # how often it was written to.
+    origin: list[tuple[weakref.ref[Tensor], Tensor, int] | None]
 
     def holds(self, configuration: tuple[Any, ...], tensors: list[Tensor | None]) -> bool:
         """Whether nothing has changed since."""
@@ -57,7 +71,7 @@ class _Plan:
                     return False
             elif (
                 origin[0]() is not tensor
-                or origin[1] != tensor.data_ptr()
+                or origin[1].data_ptr() != tensor.data_ptr()
                 or origin[2] != tensor._version
             ):
                 return False
@@ -305,7 +319,7 @@ class FusedConv2d(nn.Module):
                     return None
         configuration = (
             conv.stride, conv.padding, conv.dilation, conv.groups, self.activation, self.pool,
-            self.precision, epsilon,
+            self.precision, epsilon, _optimizer_steps,
         )  # fmt: skip
         plan = self._plan
         if plan is None or not plan.holds(configuration, tensors):
@@ -345,7 +359,7 @@ class FusedConv2d(nn.Module):
                 return None
             padding = (top, left)
         origin = [
-            None if tensor is None else (weakref.ref(tensor), tensor.data_ptr(), tensor._version)
+            None if tensor is None else (weakref.ref(tensor), tensor.detach(), tensor._version)
             for tensor in tensors
         ]
         window = (conv.stride, padding, conv.dilation)
