@@ -95,9 +95,7 @@ def conv2d_layout(
     """
     op = "conv2d_prepack"
     four = len(input_size) == 4
-    _shapes.check(
-        four, op, f"input_size must be four numbers (N, C, H, W), not {list(input_size)}"
-    )
+    _shapes.check(four, op, f"input_size must be four numbers (N, C, H, W), not {list(input_size)}")
     layout: str = extension.conv2d_layout(
         [int(extent) for extent in input_size],
         [int(extent) for extent in weight_size],
