@@ -160,9 +160,45 @@ void test_threads(const KernelTable& table) {
   }
 }
 
+// Which implementation some well-known layers get, packed beforehand or not.
+void test_selection() {
+#if defined(__x86_64__)
+  const auto chosen = [](const Conv2dParams& p, bool prepacked) {
+    return select_conv2d(p, {DType::float32, /*exact=*/false, prepacked});
+  };
+  CHECK(chosen(make(1, 64, 56, 56, 64, 1), true) == Conv2dImpl::winograd4);
+  CHECK(chosen(make(1, 64, 56, 56, 64, 1), false) == Conv2dImpl::winograd4);
+  CHECK(chosen(make(1, 128, 28, 28, 128, 1), true) == Conv2dImpl::winograd4);
+  CHECK(chosen(make(1, 256, 14, 14, 256, 1), true) == Conv2dImpl::winograd4);
+  CHECK(chosen(make(1, 512, 7, 7, 512, 1), true) == Conv2dImpl::winograd2);
+  CHECK(chosen(make(1, 512, 7, 7, 512, 1), false) == Conv2dImpl::gemm);
+  CHECK(chosen(make(8, 512, 7, 7, 512, 1), true) == Conv2dImpl::winograd4);
+  CHECK(chosen(make(1, 64, 1, 1, 64, 1), true) == Conv2dImpl::gemm);
+  CHECK(chosen(make(1, 15, 56, 56, 64, 1), true) == Conv2dImpl::gemm);
+  CHECK(chosen(make(1, 64, 56, 56, 15, 1), true) == Conv2dImpl::gemm);
+
+  Conv2dParams p = make(1, 64, 56, 56, 64, 1, Pool::max);
+  CHECK(chosen(p, true) == Conv2dImpl::winograd4);
+  CHECK(select_conv2d(p, {DType::float64, false, true}) == Conv2dImpl::gemm);
+  CHECK(select_conv2d(p, {DType::float32, /*exact=*/true, true}) == Conv2dImpl::gemm);
+  p.pool_window.pad_w = 1;
+  CHECK(chosen(p, true) == Conv2dImpl::gemm);
+  p = make(1, 64, 56, 56, 64, 1);
+  p.window.dilation_w = 2;
+  CHECK(chosen(p, true) == Conv2dImpl::gemm);
+  p = make(1, 64, 56, 56, 64, 1);
+  p.window.stride_h = 2;
+  CHECK(chosen(p, true) == Conv2dImpl::gemm);
+  p = make(1, 64, 56, 56, 64, 1);
+  p.groups = 2;
+  CHECK(chosen(p, true) == Conv2dImpl::gemm);
+#endif
+}
+
 }  // namespace
 
 void test_winograd() {
+  test_selection();
   const char* wanted = std::getenv("ZOO_TEST_CASES");
   for (const KernelTable* table : tables()) {
     test_edges(*table, (wanted != nullptr ? std::atoi(wanted) : 400) / 2);

@@ -17,18 +17,23 @@ constexpr int64_t kDepthBlock = 256;
 // One chunk. Rows are an odd number of cache lines apart, so that they do not fight for the same
 // sets of L1. The 16 elements beyond the block are slack for vector stores.
 struct LongRows {
+  static constexpr bool kFetch = false;
   static constexpr int64_t kChunk = kDepthBlock, kRow = kDepthBlock + 16;
 };
-// A cache line of each row, row after row: dense, however many rows or depths there are.
+// A cache line of each row, row after row: dense, however many rows or depths there are. For few
+// rows, which leave too little time between the first uses of two lines of B to wait for memory:
+// so the lines of B that come next are fetched meanwhile.
 template <typename T>
 struct ShortRows {
+  static constexpr bool kFetch = true;
   static constexpr int64_t kChunk = 64 / int64_t{sizeof(T)}, kRow = kChunk;
 };
 
 // c[R][32] (+)= a[R][depth] * b[depth][32], for the kTileVecs vectors of columns at b and c. The
-// chunks of A are `next` elements apart.
+// chunks of A are `next` elements apart. With kFetch, b_later[depth][32] is brought to L2.
 template <typename T, typename Rows, int R>
-void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, T* c, bool add) {
+void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, const T* b_later, T* c,
+               bool add) {
   using V = Vec<T>;
   constexpr int kVecs = V::kTileVecs;
   V sum[R][kVecs];
@@ -40,6 +45,13 @@ void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, T* c, bool a
   for (; depth > 0; depth -= Rows::kChunk, a += next) {
     const T* x = a;
     for (const T* const end = a + lesser(depth, Rows::kChunk); x < end; ++x, b += kPanel) {
+      if constexpr (Rows::kFetch) {
+        ZOO_UNROLL
+        for (int64_t j = 0; j < kVecs * V::kLanes; j += 64 / int64_t{sizeof(T)}) {
+          __builtin_prefetch(b_later + j, 0, 2);
+        }
+        b_later += kPanel;
+      }
       V column[kVecs];
       ZOO_UNROLL
       for (int j = 0; j < kVecs; ++j) column[j] = V::load(b + j * V::kLanes);
@@ -63,7 +75,8 @@ void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, T* c, bool a
 
 template <typename T, typename Rows>
 struct GemmTiles {
-  using Run = void (*)(int64_t depth, const T* a, int64_t next, const T* b, T* c, bool add);
+  using Run = void (*)(int64_t depth, const T* a, int64_t next, const T* b, const T* b_later, T* c,
+                       bool add);
   Run run[Vec<T>::kTileRows];  // run[i] does i + 1 rows
 
   template <int... I>

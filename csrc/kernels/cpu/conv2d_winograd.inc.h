@@ -109,14 +109,15 @@ struct Winograd {
     const int64_t next = plan.rows * kChunk, tiles = ceil_div(rows, V::kTileRows);
     const T* b = weight + panel * kPoints * depth * kPanel;
     for (int point = 0; point < kPoints; ++point) {
-      for (int64_t k = 0; k < depth; k += kDepthBlock) {
-        const int64_t n = lesser(kDepthBlock, depth - k);
+      for (int64_t k = 0; k < depth; k += kWinogradDepth) {
+        const int64_t n = lesser(kWinogradDepth, depth - k);
         for (int64_t j = 0; j < columns; j += kTileColumns) {
+          const T* const later = j + kTileColumns < columns ? b + j + kTileColumns : b + n * kPanel;
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
             kTiles.run[tile.end - tile.begin - 1](
                 n, transformed + k * plan.rows + tile.begin * kChunk, next, b + j,
-                products + tile.begin * kPanel + j, k > 0);
+                t + 1 < tiles ? b + j : later, products + tile.begin * kPanel + j, k > 0);
           }
         }
         b += n * kPanel;
