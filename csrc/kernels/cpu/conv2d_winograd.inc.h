@@ -55,15 +55,17 @@ struct Winograd {
   [[gnu::noinline]] void transform_input(const T* from, Range rows, Range columns, int64_t n,
                                          T* to) const {
     alignas(64) T half_done[kPoints * kLanes];
+    // Copies, as a store could change the originals for all that the compiler knows.
+    const int64_t line = in.h, pixel = in.w, point = plan.input_point;
     V d[kIn], t[kIn];
 #pragma GCC unroll 1
-    for (int s = 0; s < kIn; ++s, from += in.w) {
+    for (int s = 0; s < kIn; ++s, from += pixel) {
       ZOO_UNROLL
       for (int r = 0; r < kIn; ++r) {
         if (!kEdge) {
-          d[r] = V::load(from + r * in.h);
+          d[r] = V::load(from + r * line);
         } else if (s >= columns.begin && s < columns.end && r >= rows.begin && r < rows.end) {
-          d[r] = V::load(from + r * in.h, n);
+          d[r] = V::load(from + r * line, n);
         } else {
           d[r] = V::zero();
         }
@@ -73,12 +75,12 @@ struct Winograd {
       for (int r = 0; r < kIn; ++r) t[r].store(half_done + (r * kIn + s) * kLanes);
     }
 #pragma GCC unroll 1
-    for (int r = 0; r < kIn; ++r, to += kIn * plan.input_point) {
+    for (int r = 0; r < kIn; ++r, to += kIn * point) {
       ZOO_UNROLL
       for (int s = 0; s < kIn; ++s) d[s] = V::load(half_done + (r * kIn + s) * kLanes);
       F::template input<V, T>(d, t);
       ZOO_UNROLL
-      for (int s = 0; s < kIn; ++s) t[s].store(to + s * plan.input_point);
+      for (int s = 0; s < kIn; ++s) t[s].store(to + s * point);
     }
   }
 
@@ -129,11 +131,12 @@ struct Winograd {
 
   // A' m, the first half of A' m A.
   void transform_columns(const T* m, T* half_done) const {
+    const int64_t point = plan.product_point;
     V d[kIn], y[kOut];
 #pragma GCC unroll 1
-    for (int s = 0; s < kIn; ++s, m += plan.product_point) {
+    for (int s = 0; s < kIn; ++s, m += point) {
       ZOO_UNROLL
-      for (int r = 0; r < kIn; ++r) d[r] = V::load(m + r * kIn * plan.product_point);
+      for (int r = 0; r < kIn; ++r) d[r] = V::load(m + r * kIn * point);
       F::template output<V, T>(d, y);
       ZOO_UNROLL
       for (int r = 0; r < kOut; ++r) y[r].store(half_done + (r * kIn + s) * kLanes);
@@ -147,16 +150,27 @@ struct Winograd {
     F::template output<V, T>(d, y);
   }
 
-  static V pool_max(V a, V b, V c, V d) {
-    const auto nan = V::either(V::either(is_nan(a), is_nan(b)), V::either(is_nan(c), is_nan(d)));
-    return select(nan, V::broadcast(__builtin_nanf("")), max(max(a, b), max(c, d)));
+  // A step of pooling: NaN wins, as it does in a maximum of PyTorch's.
+  template <Pool kPool>
+  static V join(V a, V b) {
+    return kPool == Pool::max ? select(is_nan(a), a, max(a, b)) : a + b;
   }
-  static V pool_avg(V a, V b, V c, V d) { return ((a + b) + (c + d)) * V::broadcast(T(0.25)); }
+  template <Pool kPool>
+  static V joined(V x) {
+    return kPool == Pool::max ? x : x * V::broadcast(T(0.25));
+  }
+
+  template <Pool kPool>
+  static V pool(const V (&x)[4]) {
+    return joined<kPool>(join<kPool>(join<kPool>(x[0], x[1]), join<kPool>(x[2], x[3])));
+  }
 
   // A whole tile, a whole vector of channels, no activation (least is -inf) or ReLU (0).
   template <Pool kPool>
   [[gnu::noinline]] void finish_whole(const T* m, V shift, V least, const T* extra, T* to) const {
     alignas(64) T half_done[kOut * kIn * kLanes];
+    const int64_t line = p.output.h, pixel = p.output.w;
+    const int64_t extra_line = p.residual.h, extra_pixel = p.residual.w;
     transform_columns(m, half_done);
     const auto row = [&](int r, V(&y)[kOut]) {
       transform_row(half_done + r * kIn * kLanes, y);
@@ -165,7 +179,7 @@ struct Winograd {
       if (extra != nullptr) {
         ZOO_UNROLL
         for (int q = 0; q < kOut; ++q) {
-          y[q] = y[q] + V::load(extra + r * p.residual.h + q * p.residual.w);
+          y[q] = y[q] + V::load(extra + r * extra_line + q * extra_pixel);
         }
       }
       ZOO_UNROLL
@@ -174,21 +188,23 @@ struct Winograd {
     V y[kOut];
     if constexpr (kPool == Pool::none) {
 #pragma GCC unroll 1
-      for (int r = 0; r < kOut; ++r, to += p.output.h) {
+      for (int r = 0; r < kOut; ++r, to += line) {
         row(r, y);
         ZOO_UNROLL
-        for (int q = 0; q < kOut; ++q) y[q].store(to + q * p.output.w);
+        for (int q = 0; q < kOut; ++q) y[q].store(to + q * pixel);
       }
     } else {
-      constexpr auto pool = kPool == Pool::max ? pool_max : pool_avg;
 #pragma GCC unroll 1
-      for (int r = 0; r < kOut; r += 2, to += p.output.h) {
-        V below[kOut];
+      for (int r = 0; r < kOut; r += 2, to += line) {
+        V above[kOut / 2];
         row(r, y);
-        row(r + 1, below);
         ZOO_UNROLL
-        for (int q = 0; q < kOut; q += 2) {
-          pool(y[q], y[q + 1], below[q], below[q + 1]).store(to + q / 2 * p.output.w);
+        for (int q = 0; q < kOut / 2; ++q) above[q] = join<kPool>(y[2 * q], y[2 * q + 1]);
+        row(r + 1, y);
+        ZOO_UNROLL
+        for (int q = 0; q < kOut / 2; ++q) {
+          joined<kPool>(join<kPool>(above[q], join<kPool>(y[2 * q], y[2 * q + 1])))
+              .store(to + q * pixel);
         }
       }
     }
@@ -224,9 +240,9 @@ struct Winograd {
         for (int64_t q = 0; q < columns; ++q) {
           const T* const a = result + (2 * r * kOut + 2 * q) * kLanes;
           const T* const b = a + kOut * kLanes;
-          const auto pool = p.pool == Pool::max ? pool_max : pool_avg;
-          pool(V::load(a), V::load(a + kLanes), V::load(b), V::load(b + kLanes))
-              .store(result + (r * kOut + q) * kLanes);
+          const V c[] = {V::load(a), V::load(a + kLanes), V::load(b), V::load(b + kLanes)};
+          const V pooled = p.pool == Pool::max ? pool<Pool::max>(c) : pool<Pool::avg>(c);
+          pooled.store(result + (r * kOut + q) * kLanes);
         }
       }
     }
