@@ -26,8 +26,9 @@ const char* depthwise_declines(const Conv2dParams& p, const Conv2dWish& wish) {
 double cost(const Conv2dParams& p, const Conv2dWish& wish, int64_t points, int64_t side) {
   const auto tiles = [&](int64_t out) { return static_cast<double>((out + side - 1) / side); };
   const double weights = static_cast<double>(p.out_channels) * static_cast<double>(p.in_channels);
-  const double reading = weights * static_cast<double>(points) > (4 << 20) ? 16 : 3;
-  const double packing = wish.prepacked ? 0 : 32;
+  const bool fits = weights * static_cast<double>(points) <= (4 << 20);
+  const double reading = fits ? 3 : 16;
+  const double packing = wish.prepacked ? 0 : fits ? 32 : 100;
   return static_cast<double>(points) *
          (static_cast<double>(p.batch) * tiles(p.out_h) * tiles(p.out_w) + reading + packing);
 }

@@ -1,5 +1,7 @@
 #include "pack.h"
 
+#include <cstring>
+
 #include "table.h"
 
 namespace zoo {
@@ -7,54 +9,76 @@ namespace {
 
 int64_t panels(int64_t channels) { return (channels + kPanel - 1) / kPanel; }
 
+constexpr int kLanes = static_cast<int>(kPanel);  // filters side by side
+
 // G of F(4, 3) and F(2, 3), at the points that cpu/conv2d_winograd_transform.inc.h names: row p is
 // (1, p, p^2) over the product of p's distances from the other points, the last row for infinity.
+// line() applies it to three taps; the points of the result are `step` apart.
 struct Transform4 {
   static constexpr int kPoints = 6;
-  static constexpr double kA = 0.70710678118654752440, kB = 1.41421356237309504880;
-  static constexpr double kG[kPoints][3] = {{1, 0, 0},
-                                            {-2. / 3, -2. / 3 * kA, -1. / 3},
-                                            {-2. / 3, 2. / 3 * kA, -1. / 3},
-                                            {1. / 6, 1. / 6 * kB, 1. / 3},
-                                            {1. / 6, -1. / 6 * kB, 1. / 3},
-                                            {0, 0, 1}};
+
+  template <typename T>
+  static void line(const double* a, const double* b, const double* c, T* __restrict to,
+                   int64_t step) {
+    constexpr double kThird = 1. / 3, kRoot = 1.41421356237309504880;
+    for (int j = 0; j < kLanes; ++j) {
+      const double even1 = -kThird * (2 * a[j] + c[j]), odd1 = -kThird * kRoot * b[j];
+      const double even2 = kThird * (0.5 * a[j] + c[j]), odd2 = kThird * kRoot / 2 * b[j];
+      to[j] = static_cast<T>(a[j]);
+      to[step + j] = static_cast<T>(even1 + odd1);
+      to[2 * step + j] = static_cast<T>(even1 - odd1);
+      to[3 * step + j] = static_cast<T>(even2 + odd2);
+      to[4 * step + j] = static_cast<T>(even2 - odd2);
+      to[5 * step + j] = static_cast<T>(c[j]);
+    }
+  }
 };
 struct Transform2 {
   static constexpr int kPoints = 4;
-  static constexpr double kG[kPoints][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
+
+  template <typename T>
+  static void line(const double* a, const double* b, const double* c, T* __restrict to,
+                   int64_t step) {
+    for (int j = 0; j < kLanes; ++j) {
+      const double even = 0.5 * (a[j] + c[j]), odd = 0.5 * b[j];
+      to[j] = static_cast<T>(a[j]);
+      to[step + j] = static_cast<T>(even + odd);
+      to[2 * step + j] = static_cast<T>(even - odd);
+      to[3 * step + j] = static_cast<T>(c[j]);
+    }
+  }
 };
 
-// G g G' of a panel, lanes of filters side by side; in double, rounded once.
+// G g G' of a panel; in double, rounded once. A few channels are collected before they go to their
+// places: the points of one lie so far apart that they would all share a few sets of the cache.
 template <typename Transform, typename T>
 void pack_winograd(const T* weight, const Strides& strides, int64_t columns, int64_t channels,
                    T* packed) {
-  constexpr int kPoints = Transform::kPoints;
-  constexpr int kLanes = static_cast<int>(kPanel);
-  double g[9][kLanes] = {}, half_done[kPoints * 3][kLanes];
-  for (int64_t c = 0; c < channels; ++c, weight += strides.c, packed += kPanel) {
-    for (int64_t j = 0; j < columns; ++j) {
-      const T* const filter = weight + j * strides.n;
-      for (int r = 0; r < 3; ++r) {
-        for (int s = 0; s < 3; ++s) {
-          g[r * 3 + s][j] = static_cast<double>(filter[r * strides.h + s * strides.w]);
+  constexpr int kPoints = Transform::kPoints, kTogether = 4;
+  alignas(64) double g[9][kLanes] = {}, half_done[3][kPoints][kLanes];
+  alignas(64) T done[kPoints * kPoints][kTogether][kLanes];
+  for (int64_t first = 0; first < channels; first += kTogether) {
+    const int64_t count = channels - first < kTogether ? channels - first : kTogether;
+    for (int64_t c = 0; c < count; ++c, weight += strides.c) {
+      for (int64_t j = 0; j < columns; ++j) {
+        const T* const filter = weight + j * strides.n;
+        for (int r = 0; r < 3; ++r) {
+          for (int s = 0; s < 3; ++s) {
+            g[r * 3 + s][j] = static_cast<double>(filter[r * strides.h + s * strides.w]);
+          }
         }
+      }
+      for (int s = 0; s < 3; ++s) {
+        Transform::line(g[s], g[3 + s], g[6 + s], half_done[s][0], kLanes);
+      }
+      for (int i = 0; i < kPoints; ++i) {
+        Transform::line(half_done[0][i], half_done[1][i], half_done[2][i], done[i * kPoints][c],
+                        kTogether * kLanes);
       }
     }
-    for (int i = 0; i < kPoints; ++i) {
-      const double* const row = Transform::kG[i];
-      for (int s = 0; s < 3; ++s) {
-        for (int j = 0; j < kLanes; ++j) {
-          half_done[i * 3 + s][j] = row[0] * g[s][j] + row[1] * g[3 + s][j] + row[2] * g[6 + s][j];
-        }
-      }
-      for (int k = 0; k < kPoints; ++k) {
-        const double* const column = Transform::kG[k];
-        const auto* const h = half_done + i * 3;
-        T* const to = packed + (i * kPoints + k) * channels * kPanel;
-        for (int j = 0; j < kLanes; ++j) {
-          to[j] = static_cast<T>(column[0] * h[0][j] + column[1] * h[1][j] + column[2] * h[2][j]);
-        }
-      }
+    for (int i = 0; i < kPoints * kPoints; ++i) {
+      std::memcpy(packed + (i * channels + first) * kPanel, done[i],
+                  static_cast<std::size_t>(count * kPanel) * sizeof(T));
     }
   }
 }
