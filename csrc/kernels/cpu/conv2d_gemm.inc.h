@@ -197,8 +197,8 @@ struct Gemm {
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
             kTiles.run[tile.end - tile.begin - 1](depth.end - depth.begin,
-                                                  a + tile.begin * LongRows::kRow, 0, b + j,
-                                                  nullptr, c + tile.begin * kPanel + j, d > 0);
+                                                  a + tile.begin * LongRows::kRow, 0, b + j, {},
+                                                  c + tile.begin * kPanel + j, d > 0);
           }
         }
         if (d + 1 == plan.depth_blocks) {

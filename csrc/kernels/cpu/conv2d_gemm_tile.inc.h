@@ -20,19 +20,25 @@ struct LongRows {
   static constexpr bool kFetch = false;
   static constexpr int64_t kChunk = kDepthBlock, kRow = kDepthBlock + 16;
 };
-// A cache line of each row, row after row: dense, however many rows or depths there are. For few
-// rows, which leave too little time between the first uses of two lines of B to wait for memory:
-// so the lines of B that come next are fetched meanwhile.
+// A cache line of each row, row after row: dense, however many rows or depths there are.
 template <typename T>
 struct ShortRows {
   static constexpr bool kFetch = true;
   static constexpr int64_t kChunk = 64 / int64_t{sizeof(T)}, kRow = kChunk;
 };
 
+// What comes next of B: fetched to L2 meanwhile, a cache line at each depth and `step` elements on.
+// Few rows of A leave too little time between the first uses of two lines of B to wait for memory.
+template <typename T>
+struct Ahead {
+  const T* b = nullptr;
+  int64_t step = 0;
+};
+
 // c[R][32] (+)= a[R][depth] * b[depth][32], for the kTileVecs vectors of columns at b and c. The
-// chunks of A are `next` elements apart. With kFetch, b_later[depth][32] is brought to L2.
+// chunks of A are `next` elements apart. `ahead` matters with kFetch only.
 template <typename T, typename Rows, int R>
-void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, const T* b_later, T* c,
+void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
                bool add) {
   using V = Vec<T>;
   constexpr int kVecs = V::kTileVecs;
@@ -48,9 +54,9 @@ void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, const T* b_l
       if constexpr (Rows::kFetch) {
         ZOO_UNROLL
         for (int64_t j = 0; j < kVecs * V::kLanes; j += 64 / int64_t{sizeof(T)}) {
-          __builtin_prefetch(b_later + j, 0, 2);
+          __builtin_prefetch(ahead.b + j, 0, 2);
         }
-        b_later += kPanel;
+        ahead.b += ahead.step;
       }
       V column[kVecs];
       ZOO_UNROLL
@@ -75,7 +81,7 @@ void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, const T* b_l
 
 template <typename T, typename Rows>
 struct GemmTiles {
-  using Run = void (*)(int64_t depth, const T* a, int64_t next, const T* b, const T* b_later, T* c,
+  using Run = void (*)(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
                        bool add);
   Run run[Vec<T>::kTileRows];  // run[i] does i + 1 rows
 

@@ -109,17 +109,21 @@ struct Winograd {
     constexpr int64_t kTileColumns = V::kTileVecs * kLanes;
     const int64_t depth = p.in_channels, columns = lesser(kPanel, p.out_channels - panel * kPanel);
     const int64_t next = plan.rows * kChunk, tiles = ceil_div(rows, V::kTileRows);
+    const int64_t step = ceil_div(kPanel, tiles);
     const T* b = weight + panel * kPoints * depth * kPanel;
     for (int point = 0; point < kPoints; ++point) {
       for (int64_t k = 0; k < depth; k += kWinogradDepth) {
         const int64_t n = lesser(kWinogradDepth, depth - k);
         for (int64_t j = 0; j < columns; j += kTileColumns) {
-          const T* const later = j + kTileColumns < columns ? b + j + kTileColumns : b + n * kPanel;
+          // Each tile fetches its share of what is multiplied next: the panel's other columns, or
+          // what follows in memory.
+          Ahead<T> ahead{j + kTileColumns < columns ? b + j + kTileColumns : b + n * kPanel, step};
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
             kTiles.run[tile.end - tile.begin - 1](
-                n, transformed + k * plan.rows + tile.begin * kChunk, next, b + j,
-                t + 1 < tiles ? b + j : later, products + tile.begin * kPanel + j, k > 0);
+                n, transformed + k * plan.rows + tile.begin * kChunk, next, b + j, ahead,
+                products + tile.begin * kPanel + j, k > 0);
+            ahead.b += n * step;
           }
         }
         b += n * kPanel;
