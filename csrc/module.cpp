@@ -65,6 +65,8 @@ void append(py::list& rows, const char* isa, const char* dtype, const Kernels<T>
     rows.append(row);
   };
   if (kernels.depthwise.run) add("conv2d", kernels.depthwise.name);
+  if (kernels.winograd4.run) add("conv2d", kernels.winograd4.name);
+  if (kernels.winograd2.run) add("conv2d", kernels.winograd2.name);
   if (kernels.gemm.run) add("conv2d", kernels.gemm.name);
   if (kernels.pool.max_pool2d) add("max_pool2d", std::string("max_pool2d_") + isa);
   if (kernels.pool.avg_pool2d) add("avg_pool2d", std::string("avg_pool2d_") + isa);
@@ -82,30 +84,41 @@ py::list kernels() {
   return rows;
 }
 
+DType dtype_named(const std::string& name) {
+  return name == "float32" ? DType::float32 : name == "float64" ? DType::float64 : DType::other;
+}
+
 using Shape = std::array<int64_t, 4>;
+using Pair = std::array<int64_t, 2>;
 using Reasons = std::vector<std::pair<std::string, std::optional<std::string>>>;
 
 // For each implementation of conv2d, in order of preference: its name and why it declines the case
 // (None: it accepts; the first that does is the one that runs).
-Reasons explain_conv2d(const Shape& input, const Shape& weight,
-                       const std::array<int64_t, 2>& stride, const std::array<int64_t, 2>& padding,
-                       const std::array<int64_t, 2>& dilation, int64_t groups,
-                       const std::string& dtype) {
+Reasons explain_conv2d(const Shape& input, const Shape& weight, const Pair& stride,
+                       const Pair& padding, const Pair& dilation, int64_t groups,
+                       const std::string& dtype, const std::string& precision, bool packed) {
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
   const at::Tensor shape = at::empty(input, at::TensorOptions(at::kMeta));
   const Conv2dParams params =
       ops::conv2d_params("conv2d", shape, weight, std::nullopt,
-                         {stride, padding, dilation, groups, /*activation=*/"none"});
-  const DType type = dtype == "float32"   ? DType::float32
-                     : dtype == "float64" ? DType::float64
-                                          : DType::other;
+                         {stride, padding, dilation, groups, /*activation=*/"none", precision});
+  const Conv2dWish wish{dtype_named(dtype), ops::parse_exact(precision), packed};
   Reasons reasons;
   for (int32_t i = 0; i < kConv2dListSize; ++i) {
-    const char* reason = kConv2dList[i].declines(params, type);
+    const char* reason = kConv2dList[i].declines(params, wish);
     reasons.emplace_back(kConv2dList[i].name,
                          reason ? std::optional<std::string>(reason) : std::nullopt);
   }
   return reasons;
+}
+
+// The layout that conv2d_prepack chooses.
+std::string conv2d_layout(const Shape& input, const Shape& weight, const Pair& stride,
+                          const Pair& padding, const Pair& dilation, int64_t groups,
+                          const std::string& dtype, const std::string& precision) {
+  return packing_name(ops::choose_packing(
+      "conv2d_prepack", input, weight,
+      {stride, padding, dilation, groups, /*activation=*/"none", precision}, dtype_named(dtype)));
 }
 
 }  // namespace
@@ -120,5 +133,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("kernels", &zoo::kernels);
   m.def("explain_conv2d", &zoo::explain_conv2d, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
-        py::arg("dtype"));
+        py::arg("dtype"), py::arg("precision"), py::arg("packed"));
+  m.def("conv2d_layout", &zoo::conv2d_layout, py::arg("input"), py::arg("weight"),
+        py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
+        py::arg("dtype"), py::arg("precision"));
 }

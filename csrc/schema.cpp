@@ -3,31 +3,35 @@
 #include <torch/library.h>
 
 TORCH_LIBRARY(zoo, m) {
-  // activation(conv2d(input, weight) + bias + residual)
+  // activation(conv2d(input, weight) + bias + residual); precision "exact" avoids Winograd
   m.def(
       "conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
       "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, str activation=\"none\", "
-      "Tensor? residual=None) -> Tensor");
+      "Tensor? residual=None, str precision=\"default\") -> Tensor");
 
   // pool(activation(conv2d(input, weight) + bias)); an empty pool_stride means pool_kernel
   m.def(
       "conv2d_pool(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
       "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, str activation=\"none\", "
       "str pool=\"max\", SymInt[2] pool_kernel=2, SymInt[2] pool_stride=[], "
-      "SymInt[2] pool_padding=0) -> Tensor");
+      "SymInt[2] pool_padding=0, str precision=\"default\") -> Tensor");
 
-  // Inference only: the weight in the layout that the kernels read (csrc/kernels/table.h), as a
-  // flat tensor, and the two ops above on it. weight_size is the size of the plain weight.
-  m.def("conv2d_prepack(Tensor weight, SymInt groups=1) -> Tensor");
+  // Inference only: the weight in a layout that the kernels read (csrc/kernels/table.h), as a flat
+  // tensor, and the two ops above on it. input_size chooses the fastest layout for such an input;
+  // without it, the layout is one for every input, stride and dilation. weight_size is the size of
+  // the plain weight.
+  m.def(
+      "conv2d_prepack(Tensor weight, SymInt groups=1, SymInt[2] stride=1, SymInt[2] padding=0, "
+      "SymInt[2] dilation=1, *, SymInt[]? input_size=None, str precision=\"default\") -> Tensor");
   m.def(
       "conv2d_packed(Tensor input, Tensor packed_weight, SymInt[4] weight_size, Tensor? bias=None, "
       "SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, "
-      "str activation=\"none\", Tensor? residual=None) -> Tensor");
+      "str activation=\"none\", Tensor? residual=None, str precision=\"default\") -> Tensor");
   m.def(
       "conv2d_pool_packed(Tensor input, Tensor packed_weight, SymInt[4] weight_size, "
       "Tensor? bias=None, SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2] dilation=1, "
       "SymInt groups=1, *, str activation=\"none\", str pool=\"max\", SymInt[2] pool_kernel=2, "
-      "SymInt[2] pool_stride=[], SymInt[2] pool_padding=0) -> Tensor");
+      "SymInt[2] pool_stride=[], SymInt[2] pool_padding=0, str precision=\"default\") -> Tensor");
 
   // PyTorch's own pools; an empty stride means kernel_size
   m.def(

@@ -9,6 +9,8 @@ namespace zoo {
 //   [groups][ceil(O/groups / 32)][kernel_h * kernel_w * C/groups][32]
 // with the depth in the order (row, column, channel), and zeros where O/groups ends.
 // Packed weights of the depthwise kernel: [kernel_h * kernel_w][ceil(C / 32) * 32].
+// Packed weights of the Winograd kernels, transformed: [ceil(O / 32)][points][C][32], with 36
+// points (row, column) for tiles of 4x4 outputs and 16 for tiles of 2x2.
 constexpr int64_t kPanel = 32;
 
 // One operation on one element type. workspace holds workspace_bytes(params, threads) bytes,
@@ -33,6 +35,9 @@ template <typename T>
 struct Kernels {
   Conv2dKernel<T> gemm;       // any shape
   Conv2dKernel<T> depthwise;  // groups == in_channels == out_channels; any window
+  // 3x3, stride 1, dilation 1, one group; the pool, if any, 2x2 with stride 2 and no padding. The
+  // numbers are those of a tile's outputs in a row. Null for double.
+  Conv2dKernel<T> winograd4, winograd2;
   Pool2dKernels<T> pool;
 };
 

@@ -1,5 +1,6 @@
 #include "ops/arguments.h"
 
+#include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
 #include <array>
@@ -120,6 +121,12 @@ Pool parse_pool(std::string_view name) {
   return name == "max" ? Pool::max : Pool::avg;
 }
 
+bool parse_exact(std::string_view name) {
+  TORCH_CHECK_VALUE(name == "default" || name == "exact", "unknown precision \"", name,
+                    "\"; known are default, exact");
+  return name == "exact";
+}
+
 DType dtype_of(const at::Tensor& tensor) {
   if (tensor.scalar_type() == at::kFloat) return DType::float32;
   if (tensor.scalar_type() == at::kDouble) return DType::float64;
@@ -158,14 +165,37 @@ void check_weight(const char* op, const at::Tensor& input, const at::Tensor& wei
   check_same(op, "weight", weight, input);
 }
 
-void check_packed_size(const char* op, const at::Tensor& packed, at::IntArrayRef size,
-                       int64_t groups) {
+Packing choose_packing(const char* op, at::IntArrayRef input_size, at::IntArrayRef weight_size,
+                       const Conv2dArgs& args, DType dtype) {
+  TORCH_CHECK(input_size.size() == 4, "zoo::", op,
+              ": input_size must be four numbers (N, C, H, W), not ", input_size);
+  // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
+  const at::Tensor input = at::empty(input_size, at::TensorOptions(at::kMeta));
+  const Conv2dParams params = conv2d_params(op, input, weight_size, std::nullopt, args);
+  const Conv2dWish wish{dtype, parse_exact(args.precision), /*prepacked=*/true};
+  return zoo::packing_of(select_conv2d(params, wish), params);
+}
+
+Packing packing_of(const char* op, const at::Tensor& packed, at::IntArrayRef size, int64_t groups) {
   check_weight_size(op, size, groups);
-  const int64_t expected = packed_size(size[0], size[1], size[2], size[3], groups);
-  TORCH_CHECK(
-      packed.dim() == 1 && packed.numel() == expected && packed.is_contiguous(), "zoo::", op,
-      ": packed_weight must be what conv2d_prepack returns for a weight of shape ", size,
-      " and groups=", groups, ": ", expected, " contiguous elements, not shape ", packed.sizes());
+  const WeightSize weight{size[0], size[1], size[2], size[3]};
+  Packing packing = direct_packing(weight, groups);
+  TORCH_CHECK(packed.dim() == 1 && packed.is_contiguous() &&
+                  recognise_packing(packed.numel(), weight, groups, &packing),
+              "zoo::", op,
+              ": packed_weight must be what conv2d_prepack returns for a weight of shape ", size,
+              " and groups=", groups, ": ", packed_size(packing, weight, groups),
+              " contiguous elements, not shape ", packed.sizes());
+  return packing;
+}
+
+void check_packing(const char* op, Packing packing, const Conv2dParams& params, bool exact) {
+  const char* reason = packing_declines(packing, params.window);
+  if (reason == nullptr && exact && is_winograd(packing)) {
+    reason = "precision=\"exact\" avoids Winograd";
+  }
+  TORCH_CHECK(reason == nullptr, "zoo::", op, ": packed_weight is packed for Winograd, but ",
+              reason, "; pack it with this call's stride, dilation and precision");
 }
 
 Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArrayRef size,

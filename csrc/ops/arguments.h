@@ -15,7 +15,7 @@ namespace zoo::ops {
 struct Conv2dArgs {
   at::IntArrayRef stride, padding, dilation;
   int64_t groups;
-  std::string_view activation;
+  std::string_view activation, precision;
 };
 
 struct PoolArgs {
@@ -25,6 +25,8 @@ struct PoolArgs {
 
 Activation parse_activation(std::string_view name);
 Pool parse_pool(std::string_view name);
+// Whether the name is that of exact precision, and not of the default.
+bool parse_exact(std::string_view name);
 
 DType dtype_of(const at::Tensor& tensor);
 Strides strides_of(const at::Tensor& tensor);
@@ -43,9 +45,16 @@ void add_pool(Conv2dParams& params, const char* op, const PoolArgs& args);
 
 // weight is the plain weight or the packed one: only its dtype and device are looked at.
 void check_weight(const char* op, const at::Tensor& input, const at::Tensor& weight);
-void check_packed_size(const char* op, const at::Tensor& packed, at::IntArrayRef weight_size,
-                       int64_t groups);
 void check_weight_size(const char* op, at::IntArrayRef weight_size, int64_t groups);
+
+// The layout of weights that is the fastest for an input of this size.
+Packing choose_packing(const char* op, at::IntArrayRef input_size, at::IntArrayRef weight_size,
+                       const Conv2dArgs& args, DType dtype);
+// A packed weight's layout, told by its size.
+Packing packing_of(const char* op, const at::Tensor& packed, at::IntArrayRef weight_size,
+                   int64_t groups);
+// Refuses a case that the layout does not serve.
+void check_packing(const char* op, Packing packing, const Conv2dParams& params, bool exact);
 
 Pool2dParams pool2d_params(const char* op, const at::Tensor& input, at::IntArrayRef kernel,
                            at::IntArrayRef stride, at::IntArrayRef padding,

@@ -16,22 +16,28 @@ using Conv2d = at::Tensor(const at::Tensor& input, const at::Tensor& weight,
                           const OptionalTensor& bias, c10::SymIntArrayRef stride,
                           c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
                           c10::SymInt groups, std::string_view activation,
-                          const OptionalTensor& residual);
+                          const OptionalTensor& residual, std::string_view precision);
 
 using Conv2dPool = at::Tensor(const at::Tensor& input, const at::Tensor& weight,
                               const OptionalTensor& bias, c10::SymIntArrayRef stride,
                               c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
                               c10::SymInt groups, std::string_view activation,
                               std::string_view pool, c10::SymIntArrayRef pool_kernel,
-                              c10::SymIntArrayRef pool_stride, c10::SymIntArrayRef pool_padding);
+                              c10::SymIntArrayRef pool_stride, c10::SymIntArrayRef pool_padding,
+                              std::string_view precision);
 
-using Conv2dPrepack = at::Tensor(const at::Tensor& weight, c10::SymInt groups);
+using Conv2dPrepack = at::Tensor(const at::Tensor& weight, c10::SymInt groups,
+                                 c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+                                 c10::SymIntArrayRef dilation,
+                                 c10::OptionalArrayRef<c10::SymInt> input_size,
+                                 std::string_view precision);
 
 using Conv2dPacked = at::Tensor(const at::Tensor& input, const at::Tensor& packed_weight,
                                 c10::SymIntArrayRef weight_size, const OptionalTensor& bias,
                                 c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
                                 c10::SymIntArrayRef dilation, c10::SymInt groups,
-                                std::string_view activation, const OptionalTensor& residual);
+                                std::string_view activation, const OptionalTensor& residual,
+                                std::string_view precision);
 
 using Conv2dPoolPacked = at::Tensor(const at::Tensor& input, const at::Tensor& packed_weight,
                                     c10::SymIntArrayRef weight_size, const OptionalTensor& bias,
@@ -40,7 +46,7 @@ using Conv2dPoolPacked = at::Tensor(const at::Tensor& input, const at::Tensor& p
                                     std::string_view activation, std::string_view pool,
                                     c10::SymIntArrayRef pool_kernel,
                                     c10::SymIntArrayRef pool_stride,
-                                    c10::SymIntArrayRef pool_padding);
+                                    c10::SymIntArrayRef pool_padding, std::string_view precision);
 
 using MaxPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef kernel_size,
                              c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,

@@ -9,12 +9,14 @@
 #include <ATen/ops/hardsigmoid.h>
 #include <ATen/ops/hardswish.h>
 #include <ATen/ops/leaky_relu.h>
+#include <ATen/ops/matmul.h>
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/relu6.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/ops/zeros.h>
 
 #include "kernels/pack.h"
 #include "kernels/table.h"
@@ -67,7 +69,7 @@ at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
 
 at::Tensor pack(const at::Tensor& weight, int64_t groups) {
   const int64_t out = weight.size(0), in = weight.size(1), area = weight.size(2) * weight.size(3);
-  if (packing_of(out, in, groups) == Packing::depthwise) {
+  if (direct_packing({out, in, weight.size(2), weight.size(3)}, groups) == Packing::depthwise) {
     const at::Tensor taps = weight.reshape({out, area}).t();
     const int64_t lanes = (out + kPanel - 1) / kPanel * kPanel;
     return at::constant_pad_nd(taps, {0, lanes - out}).contiguous().reshape({-1});
@@ -82,9 +84,33 @@ at::Tensor pack(const at::Tensor& weight, int64_t groups) {
       .reshape({-1});
 }
 
-at::Tensor unpack(const at::Tensor& packed, at::IntArrayRef size, int64_t groups) {
+namespace {
+
+// G g G' has g at its corners, and g's middle row and column in the difference of the points p and
+// -p: L (G g G') L' = g.
+at::Tensor unpack_winograd(const at::Tensor& packed, Packing packing, at::IntArrayRef size) {
+  const bool four = packing == Packing::winograd4;
+  const int64_t points = four ? 6 : 4;
+  const double middle = four ? -0.75 * 1.41421356237309504880 : 1;
+  at::Tensor left = at::zeros({3, points}, packed.options().dtype(at::kDouble).device(at::kCPU));
+  left[0][0] = 1;
+  left[1][1] = middle;
+  left[1][2] = -middle;
+  left[2][points - 1] = 1;
+  left = left.to(packed.options());
+  const at::Tensor transformed = packed.reshape({-1, points, points, size[1], kPanel})
+                                     .permute({0, 4, 3, 1, 2})
+                                     .reshape({-1, size[1], points, points})
+                                     .narrow(0, 0, size[0]);
+  return at::matmul(at::matmul(left, transformed), left.t());
+}
+
+}  // namespace
+
+at::Tensor unpack(const at::Tensor& packed, Packing packing, at::IntArrayRef size, int64_t groups) {
   const int64_t area = size[2] * size[3];
-  if (packing_of(size[0], size[1], groups) == Packing::depthwise) {
+  if (is_winograd(packing)) return unpack_winograd(packed, packing, size);
+  if (packing == Packing::depthwise) {
     return packed.reshape({area, -1}).narrow(1, 0, size[0]).t().reshape(size);
   }
   const int64_t per_group = size[0] / groups, panels = (per_group + kPanel - 1) / kPanel;

@@ -21,9 +21,11 @@ at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
                        const PoolArgs& pool);
 
-// The packed layouts of csrc/kernels/table.h, there and back, for any dtype and device.
+// The packed layouts of csrc/kernels/table.h for any dtype and device: to the one that serves every
+// convolution (direct_packing), and back from each. Winograd's come back but for rounding.
 at::Tensor pack(const at::Tensor& weight, int64_t groups);
-at::Tensor unpack(const at::Tensor& packed, at::IntArrayRef weight_size, int64_t groups);
+at::Tensor unpack(const at::Tensor& packed, Packing packing, at::IntArrayRef weight_size,
+                  int64_t groups);
 
 // The same values, laid out in the memory format that the op documents.
 at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format);

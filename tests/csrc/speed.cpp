@@ -2,7 +2,6 @@
 // on a microkernel. Comparisons with PyTorch are `zoo bench`. Usage: speed [ISA [PART OF A NAME]]
 #include <ctime>
 
-#include "pack.h"
 #include "support.h"
 
 namespace zoo::test {
@@ -20,7 +19,12 @@ const Case kCases[] = {
     {"3x3 64@56", 1, 64, 56, 64, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
     {"3x3 64@56 nchw", 1, 64, 56, 64, 3, 1, 1, 1, false, Pool::none, 1, 1, 0},
     {"3x3 128@28", 1, 128, 28, 128, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 128@56 b2", 2, 128, 56, 128, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 256@28", 1, 256, 28, 256, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 512@28", 1, 512, 28, 512, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 256@14", 1, 256, 14, 256, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
     {"3x3 512@7", 1, 512, 7, 512, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 512@7 b8", 8, 512, 7, 512, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
     {"1x1 64->256@56", 1, 64, 56, 256, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
     {"1x1 64->256@56 nchw", 1, 64, 56, 256, 1, 1, 0, 1, false, Pool::none, 1, 1, 0},
     {"1x1 1024->256@14", 1, 1024, 14, 256, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
@@ -89,17 +93,18 @@ void measure(const KernelTable& table, const Case& z) {
   const Shape out{z.n, z.o, side, side};
   p.input = dense(in, z.last), p.output = dense(out, z.last);
   const Buffer input(in.count()), output(out.count()), bias(z.o);
-  const Buffer packed(packed_size(z.o, z.c / z.g, z.k, z.k, z.g));
-  const bool depthwise = packing_of(z.o, z.c / z.g, z.g) == Packing::depthwise;
-  const auto& kernel = depthwise ? table.f32.depthwise : table.f32.gemm;
-  const Buffer workspace(kernel.workspace_bytes(p, 1) / 4);
-  Parallel one;
-  const double best = best_of([&] {
-    kernel.run(p, input.data, packed.data, bias.data, nullptr, output.data, workspace.data, one);
-  });
   const double flops = 2.0 * double(z.n * z.o * p.out_h * p.out_w * (z.c / z.g) * z.k * z.k);
-  std::printf("%-22s %-26s %8.3f ms %7.1f GFLOP/s\n", kernel.name, z.name, best * 1e3,
-              flops / best * 1e-9);
+  for (Packing packing : packings_for(p)) {
+    const Buffer packed(packed_size(packing, weight_size(p), p.groups));
+    const auto& kernel = kernel_of(table.f32, packing);
+    const Buffer workspace(kernel.workspace_bytes(p, 1) / 4);
+    Parallel one;
+    const double best = best_of([&] {
+      kernel.run(p, input.data, packed.data, bias.data, nullptr, output.data, workspace.data, one);
+    });
+    std::printf("%-22s %-26s %8.3f ms %7.1f GFLOP/s\n", kernel.name, z.name, best * 1e3,
+                flops / best * 1e-9);
+  }
 }
 
 struct PoolCase {

@@ -14,8 +14,10 @@
 #include <thread>
 #include <vector>
 
+#include "conv2d_list.h"
 #include "cpu/tables.h"
 #include "dispatch.h"
+#include "pack.h"
 #include "params.h"
 #include "table.h"
 
@@ -49,6 +51,41 @@ const Kernels<T>& kernels_of(const KernelTable& table) {
     return table.f32;
   } else {
     return table.f64;
+  }
+}
+
+template <typename T>
+const Conv2dKernel<T>& kernel_of(const Kernels<T>& kernels, Packing packing) {
+  switch (packing) {
+    case Packing::depthwise:
+      return kernels.depthwise;
+    case Packing::winograd4:
+      return kernels.winograd4;
+    case Packing::winograd2:
+      return kernels.winograd2;
+    case Packing::gemm:
+      break;
+  }
+  return kernels.gemm;
+}
+
+// Every layout that serves the case, in the order of the enumeration.
+inline std::vector<Packing> packings_for(const Conv2dParams& p) {
+  std::vector<Packing> all;
+  for (Packing one : {Packing::gemm, Packing::depthwise, Packing::winograd4, Packing::winograd2}) {
+    if (packing_declines(one, weight_size(p), p.groups) == nullptr &&
+        packing_declines(one, p.window) == nullptr && (!is_winograd(one) || pool_of_two(p))) {
+      all.push_back(one);
+    }
+  }
+  return all;
+}
+
+template <typename T>
+void pack_weight(Packing packing, const T* weight, const Strides& strides, const WeightSize& size,
+                 int64_t groups, T* packed) {
+  for (int64_t i = 0; i < packed_parts(packing, size, groups); ++i) {
+    pack_part(packing, weight, strides, size, groups, i, packed);
   }
 }
 
@@ -176,6 +213,7 @@ void test_dispatch();
 void test_pack();
 void test_activations();
 void test_conv2d();
+void test_winograd();
 void test_pool2d();
 
 }  // namespace zoo::test

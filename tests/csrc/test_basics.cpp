@@ -4,8 +4,6 @@
 
 #include <cstring>
 
-#include "conv2d_list.h"
-#include "pack.h"
 #include "reference.h"
 
 namespace zoo::test {
@@ -48,6 +46,9 @@ void test_dispatch() {
     CHECK(active_isa() == (table != nullptr ? isa : before));
     // A level lends what it lacks from the one below.
     CHECK(active_kernels<float>().gemm.run != nullptr);
+    CHECK(active_kernels<float>().winograd4.run != nullptr);
+    CHECK(active_kernels<float>().winograd2.run != nullptr);
+    CHECK(active_kernels<double>().winograd4.run == nullptr);
     CHECK(active_kernels<double>().gemm.run == table_of(Isa::scalar)->f64.gemm.run);
     if (table != nullptr) CHECK(active_kernels<float>().gemm.run == table->f32.gemm.run);
   }
@@ -57,7 +58,7 @@ void test_dispatch() {
 
   Conv2dParams p;
   p.in_channels = 4, p.out_channels = 8, p.groups = 1;
-  CHECK(select_conv2d(p, DType::other) == Conv2dImpl::aten);
+  CHECK(select_conv2d(p, {DType::other}) == Conv2dImpl::aten);
   CHECK(kConv2dList[kConv2dListSize - 1].impl == Conv2dImpl::aten);
 }
 
@@ -66,10 +67,10 @@ void test_pack() {
   const int64_t o = 102, c = 2, h = 3, w = 2, groups = 3;
   Tensor<float> weight({o, c, h, w}, {c * h * w, h * w, w, 1}, 0);
   weight.each([&](auto... i) { weight.at(i...) = static_cast<float>(weight.place(i...) + 1); });
-  const int64_t size = packed_size(o, c, h, w, groups);
+  const int64_t size = packed_size(Packing::gemm, {o, c, h, w}, groups);
   CHECK(size == groups * 2 * c * h * w * kPanel);
   std::unique_ptr<float[]> packed(new float[size]);
-  pack_weight(weight.data.get(), weight.strides, o, c, h, w, groups, packed.get());
+  pack_weight(Packing::gemm, weight.data.get(), weight.strides, {o, c, h, w}, groups, packed.get());
   bool same = true;
   for (int64_t i = 0; i < size; ++i) {
     const int64_t j = i % kPanel, k = i / kPanel % (c * h * w), panel = i / kPanel / (c * h * w);
@@ -79,9 +80,15 @@ void test_pack() {
     same = same && packed[i] == expected;
   }
   CHECK(same);
-  CHECK(packing_of(8, 1, 8) == Packing::depthwise);
-  CHECK(packing_of(16, 1, 8) == Packing::gemm);
-  CHECK(packed_size(40, 1, 3, 3, 40) == 9 * 64);
+  CHECK(direct_packing({8, 1, 3, 3}, 8) == Packing::depthwise);
+  CHECK(direct_packing({16, 1, 3, 3}, 8) == Packing::gemm);
+  CHECK(packed_size(Packing::depthwise, {40, 1, 3, 3}, 40) == 9 * 64);
+  CHECK(packed_size(Packing::winograd4, {33, 5, 3, 3}, 1) == 2 * 36 * 5 * 32);
+  CHECK(packed_size(Packing::winograd2, {33, 5, 3, 3}, 1) == 2 * 16 * 5 * 32);
+  Packing packing;
+  CHECK(!recognise_packing(1, {33, 5, 3, 3}, 1, &packing));
+  CHECK(!recognise_packing(2 * 36 * 5 * 32, {33, 5, 3, 3}, 3, &packing));
+  CHECK(!recognise_packing(2 * 36 * 5 * 32, {33, 5, 3, 2}, 1, &packing));
 }
 
 // Each activation over a sweep of floats, through a depthwise 1x1 convolution by 1.

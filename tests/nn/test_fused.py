@@ -184,7 +184,7 @@ CHANGES = {
     "running_var": lambda m: m.bn.running_var.mul_(3),
     "bn.weight": lambda m: m.bn.weight.neg_(),
     "bn.bias": lambda m: m.bn.bias.add_(1),
-    "one element": lambda m: m.conv.weight.view(-1)[3].fill_(9),
+    "one element": lambda m: m.conv.weight[0, 0, 1].fill_(9),
     "new parameter": lambda m: setattr(m.conv, "weight", nn.Parameter(m.conv.weight * 2)),
     "new .data": lambda m: setattr(m.conv.weight, "data", m.conv.weight * 2),
     "new bias": lambda m: setattr(m.conv, "bias", None),

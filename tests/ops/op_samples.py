@@ -134,6 +134,18 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
         residual=tensor(1, 4, 1, 1).expand(2, 4, 8, 8),
     )
 
+    # Large enough for Winograd, with tiles that the map's edges cut.
+    w, b = tensor(35, 17, 3, 3), tensor(35)
+    residual = tensor(2, 35, 25, 22)
+    yield conv("winograd4", tensor(2, 17, 25, 22), w, b, 1, 1, residual=residual,
+               activation="relu")  # fmt: skip
+    yield conv("winograd4-cl", cl(tensor(2, 16, 27, 26)), tensor(64, 16, 3, 3), None, 1, 1,
+               activation="relu", residual=cl(tensor(2, 64, 27, 26)))  # fmt: skip
+    yield conv("winograd4-gelu", cl(tensor(1, 17, 41, 30)), w, b, 1, (0, 2), activation="gelu")
+    yield conv("winograd4-slice", tensor(2, 34, 25, 50)[:, ::2, :, 1::2], w, None, 1, "same")
+    yield conv("winograd2", cl(tensor(1, 17, 14, 10)), w, b, 1, 1, activation="silu")
+    yield conv("winograd-exact", tensor(2, 17, 25, 22), w, b, 1, 1, precision="exact")
+
     def conv_pool(name: str, *args: Any, **kwargs: Any) -> Sample:
         return Sample(name, "conv2d_pool", args, kwargs)
 
@@ -155,6 +167,12 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
     yield conv_pool("unbatched", tensor(3, 8, 8), w, b)
     yield conv_pool("stem", tensor(1, 3, 31, 31), tensor(64, 3, 7, 7), tensor(64), 2, 3, **relu,
                     pool_kernel=3, pool_stride=2, pool_padding=1)  # fmt: skip
+
+    x, w, b = tensor(2, 17, 25, 22), tensor(35, 17, 3, 3), tensor(35)
+    yield conv_pool("winograd4-max", cl(x), w, b, 1, 1, **relu)
+    yield conv_pool("winograd4-avg", x, w, b, 1, 1, activation="tanh", pool="avg")
+    yield conv_pool("winograd2-max", cl(x[:1, :, :14, :10]), w, b, 1, 1)
+    yield conv_pool("winograd-exact", x, w, b, 1, 1, **relu, precision="exact")
 
     def pools(name: str, *args: Any, **kwargs: Any) -> Iterator[Sample]:
         yield Sample(name, "max_pool2d", args, kwargs)
@@ -190,12 +208,29 @@ def names(op: str = "") -> list[str]:
     return [str(sample) for sample in samples() if str(sample).startswith(op)]
 
 
-def error_bound(sample: Sample) -> Tensor | float:
+def implementation(sample: Sample, packed: bool = False) -> str:
+    """What runs a float32 or float64 convolution, were it not for its pool."""
+    x, w, *rest = sample.args
+    defaults = (None, 1, 0, 1, 1)
+    _, *window = (*rest, *defaults[len(rest) :])
+    if isinstance(window[1], str):  # "same"; what is padded beforehand makes no difference here
+        window[1] = tuple(window[2] * (size - 1) // 2 for size in w.shape[2:])
+    precision = sample.kwargs.get("precision", "default")
+    size = x.shape if x.dim() == 4 else (1, *x.shape)
+    choices = ops.explain_conv2d(
+        size, w.shape, *window, dtype=x.dtype, precision=precision, packed=packed
+    )
+    return next(choice["implementation"] for choice in choices if choice["chosen"])
+
+
+def error_bound(sample: Sample, packed: bool = False) -> Tensor | float:
     """How far a result may be from the exact one.
 
-    A sum of n products, in any order, is off by about sqrt(n) roundings of its terms' absolute sum
-    M when roundings are independent (Higham, Accuracy and Stability of Numerical Algorithms,
-    section 2.8): (4 sqrt(n) + 16) eps M, with M from the same op on absolute values. An
+    Winograd's methods are held to 4e-6 of the largest output of the convolution.
+
+    Otherwise a sum of n products, in any order, is off by about sqrt(n) roundings of its terms'
+    absolute sum M when roundings are independent (Higham, Accuracy and Stability of Numerical
+    Algorithms, section 2.8): (4 sqrt(n) + 16) eps M, with M from the same op on absolute values. An
     activation multiplies that by its largest slope (at most 1.5, hardswish's) and adds 16 eps.
     """
     if sample.op == "max_pool2d":
@@ -209,6 +244,12 @@ def error_bound(sample: Sample) -> Tensor | float:
     terms = weight[0].numel()
     activation = magnitude.kwargs.pop("activation", "none")
     slope = 1.0 if activation in ("none", "relu", "relu6", "leaky_relu") else 1.5
+    if implementation(sample, packed).startswith("winograd"):
+        exact = sample.map(lambda x: x.double())
+        kwargs = {key: exact.kwargs[key] for key in ("residual",) if key in exact.kwargs}
+        conv = Sample(sample.name, "conv2d", exact.args, kwargs).expected()
+        largest: float = conv.abs().max().item()
+        return 4e-6 * largest * slope + 16 * eps
     if "pool" in magnitude.kwargs or sample.op == "conv2d_pool":
         # The largest error in a window bounds the error of its maximum and of its mean.
         magnitude.kwargs["pool"] = "max"

@@ -91,8 +91,19 @@ def test_explanation() -> None:
     depthwise = ops.explain_conv2d((1, 8, 9, 9), (8, 1, 3, 3), groups=8)
     assert [row["implementation"] for row in depthwise if row["chosen"]] == ["depthwise"]
     half = ops.explain_conv2d((1, 8, 9, 9), (16, 8, 3, 3), dtype=torch.float16)
-    assert [row["chosen"] for row in half] == [False, False, True]
+    assert [row["chosen"] for row in half] == [False, False, False, False, True]
     assert "dtype" in str(half[0]["reason"])
+    sizes = (1, 64, 56, 56), (64, 64, 3, 3)
+    for precision, packed, expected in (
+        ("default", False, "winograd4"),
+        ("default", True, "winograd4"),
+        ("exact", True, "gemm"),
+    ):
+        rows = ops.explain_conv2d(*sizes, padding=1, precision=precision, packed=packed)
+        assert [row["implementation"] for row in rows if row["chosen"]] == [expected]
+    assert [row["reason"] for row in rows[1:3]] == ['precision="exact" avoids Winograd'] * 2
+    with pytest.raises(UsageError, match='unknown precision "half"'):
+        ops.explain_conv2d(*sizes, precision="half")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="takes 8 channels, but input has 7"):
         ops.explain_conv2d((1, 7, 9, 9), (16, 8, 3, 3))
     with pytest.raises(UsageError, match="input_size must be four numbers"):
@@ -120,9 +131,21 @@ def test_command_lists_the_active_kernels(capability: str) -> None:
 def test_command_explains() -> None:
     case = ["--explain", "conv2d", "1,8,9,9,8,3,1,1,8", "--format", "json"]
     rows = json.loads(CliRunner().invoke(command, case).stdout)
-    assert [row["implementation"] for row in rows] == ["depthwise", "gemm", "aten"]
-    assert [row["chosen"] for row in rows] == [True, False, False]
+    names = ["depthwise", "winograd4", "winograd2", "gemm", "aten"]
+    assert [row["implementation"] for row in rows] == names
+    assert [row["chosen"] for row in rows] == [True, False, False, False, False]
     assert rows[0]["kernel"].startswith("depthwise_")
+
+
+@pytest.mark.parametrize(
+    ("options", "kernel"),
+    [([], "gemm_"), (["--packed"], "winograd2_"), (["--packed", "--precision", "exact"], "gemm_")],
+    ids=str,
+)
+def test_command_explains_what_packing_changes(options: list[str], kernel: str) -> None:
+    case = ["--explain", "conv2d", "1,512,7,7,512,3,1,1", "--format", "json", *options]
+    rows = json.loads(CliRunner().invoke(command, case).stdout)
+    assert next(row["kernel"] for row in rows if row["chosen"]).startswith(kernel)
 
 
 @pytest.mark.parametrize(

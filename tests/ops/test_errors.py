@@ -12,6 +12,12 @@ from torch._subclasses import FakeTensorMode
 from zoo import ops
 
 X, W = (2, 4, 6, 6), (8, 4, 3, 3)
+WX, WW = (1, 16, 24, 24), (32, 16, 3, 3)
+
+
+def winograd(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """The weight, packed for Winograd."""
+    return ops.conv2d_prepack(w, input_size=x.shape)
 
 
 def conv(*args: Any, **kwargs: Any) -> Callable[..., Any]:
@@ -89,6 +95,31 @@ WRONG: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
         lambda x, w, b: ops.conv2d_packed(x, ops.conv2d_prepack(w), (8, 4, 3, 5)),
         "packed_weight must be what conv2d_prepack returns",
     ),
+    "winograd stride": (
+        (WX, WW, None),
+        lambda x, w, b: ops.conv2d_packed(x, winograd(x, w), w.shape, stride=2),
+        "packed_weight is packed for Winograd, but Winograd takes stride 1 only; pack it with",
+    ),
+    "winograd dilation": (
+        (WX, WW, None),
+        lambda x, w, b: ops.conv2d_pool_packed(x, winograd(x, w), w.shape, dilation=(1, 2)),
+        "packed_weight is packed for Winograd, but Winograd takes dilation 1 only; pack it with",
+    ),
+    "winograd exact": (
+        (WX, WW, None),
+        lambda x, w, b: ops.conv2d_packed(x, winograd(x, w), w.shape, precision="exact"),
+        'packed_weight is packed for Winograd, but precision="exact" avoids Winograd; pack it',
+    ),
+    "prepack for no input": (
+        (WX, WW, None),
+        lambda x, w, b: ops.conv2d_prepack(w, input_size=(1, 16, 24)),
+        r"input_size must be four numbers \(N, C, H, W\), not \[1, 16, 24\]",
+    ),
+    "prepack for other channels": (
+        (WX, WW, None),
+        lambda x, w, b: ops.conv2d_prepack(w, input_size=(1, 17, 24, 24)),
+        "zoo::conv2d_prepack: a weight of shape .* takes 16 channels, but input has 17",
+    ),
 }
 
 
@@ -143,6 +174,14 @@ def test_unknown_names() -> None:
         ops.conv2d(x, w, activation="swish")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match='unknown pool "min"; known are max, avg'):
         ops.conv2d_pool(x, w, pool="min")  # type: ignore[arg-type]
+    for call in (
+        lambda: ops.conv2d(x, w, precision="half"),  # type: ignore[arg-type]
+        lambda: ops.conv2d_pool(x, w, precision="half"),  # type: ignore[arg-type]
+        lambda: ops.conv2d_prepack(w, precision="half"),  # type: ignore[arg-type]
+        lambda: ops.conv2d_packed(x, ops.conv2d_prepack(w), w.shape, precision="half"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ValueError, match='unknown precision "half"; known are default, exact'):
+            call()
     with pytest.raises(ValueError, match='unknown padding "full"'):
         ops.conv2d(x, w, padding="full")
     with pytest.raises(ValueError, match="needs stride 1"):

@@ -19,6 +19,8 @@ CHECKED = [
     "conv2d-one-channel",
     "conv2d-one-pixel",
     "conv2d-empty-batch",
+    "conv2d-winograd4-cl",
+    "conv2d_pool-winograd-exact",
     "conv2d_pool-max3s2",
     "conv2d_pool-avg",
     "max_pool2d-ceil",
@@ -73,6 +75,19 @@ def test_opcheck_of_packed_ops() -> None:
     rest = ([1, 1], [1, 1], [1, 1], 2)
     opcheck(torch.ops.zoo.conv2d_packed.default, (x, packed, list(w.shape), b, *rest))
     opcheck(torch.ops.zoo.conv2d_pool_packed.default, (x, packed, list(w.shape), b, *rest))
+
+
+def test_opcheck_of_weights_packed_for_winograd() -> None:
+    x, w, b = torch.randn(2, 16, 25, 22), torch.randn(34, 16, 3, 3), torch.randn(34)
+    pad = [1, 1]
+    for precision, elements in (("default", 36 * 16 * 64), ("exact", 9 * 16 * 64)):
+        options = {"input_size": list(x.shape), "precision": precision}
+        packed = torch.ops.zoo.conv2d_prepack.default(w, 1, [1, 1], pad, **options)
+        assert packed.numel() == elements
+        opcheck(torch.ops.zoo.conv2d_prepack.default, (w, 1, [1, 1], pad), options)
+        args = (x, packed, list(w.shape), b, [1, 1], pad)
+        opcheck(torch.ops.zoo.conv2d_packed.default, args)
+        opcheck(torch.ops.zoo.conv2d_pool_packed.default, args)
 
 
 @pytest.mark.parametrize("name", op_samples.names())

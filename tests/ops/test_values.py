@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import op_samples
 import pytest
 import torch
@@ -41,19 +43,66 @@ def test_complex_convolution_runs_the_reference(allow_fallback: None) -> None:
     torch.testing.assert_close(ops.conv2d(x, w), torch.nn.functional.conv2d(x, w))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("name", [*op_samples.names("conv2d-"), *op_samples.names("conv2d_pool")])
-def test_packed_equals_plain(name: str, dtype: torch.dtype, allow_fallback: None) -> None:
-    sample = op_samples.by_name(name, dtype)
+def packed_call(
+    sample: op_samples.Sample, hint: bool = False, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The packed weight of the sample, for its input if ``hint``, and the result of using it."""
     x, w, *args = sample.args
     if x.dim() == 3 or (len(args) > 2 and isinstance(args[2], str)):
         pytest.skip("the packed ops take (N, C, H, W) and numbers only")
+    window = args[1:4]
     groups = args[4] if len(args) > 4 else 1
-    packed_op = ops.conv2d_packed if sample.op == "conv2d" else ops.conv2d_pool_packed
-    packed = ops.conv2d_prepack(w, groups)
+    precision = sample.kwargs.get("precision", "default")
+    packed = ops.conv2d_prepack(
+        w, groups, *window, input_size=x.shape if hint else None, precision=precision
+    )
     assert packed.dim() == 1
-    result = packed_op(x, packed, w.shape, *args, **sample.kwargs)
+    packed_op = ops.conv2d_packed if sample.op == "conv2d" else ops.conv2d_pool_packed
+    return packed, packed_op(x, packed, w.shape, *args, **{**sample.kwargs, **options})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", [*op_samples.names("conv2d-"), *op_samples.names("conv2d_pool")])
+def test_packed_for_all_equals_exact(name: str, dtype: torch.dtype, allow_fallback: None) -> None:
+    sample = op_samples.by_name(name, dtype)
+    _, result = packed_call(sample)
+    sample.kwargs["precision"] = "exact"
     torch.testing.assert_close(result, sample.run(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [*op_samples.names("conv2d-"), *op_samples.names("conv2d_pool")])
+def test_packed_for_its_input(name: str, capability: str) -> None:
+    sample = op_samples.by_name(name)
+    _, result = packed_call(sample, hint=True)
+    error = (result.double() - sample.map(lambda x: x.double()).expected()).abs()
+    assert bool((error <= op_samples.error_bound(sample, packed=True)).all()), error.max()
+
+
+def test_winograd_weights_serve_other_sizes_pools_and_dtypes(allow_fallback: None) -> None:
+    w, b = torch.randn(35, 17, 3, 3), torch.randn(35)
+    for hint, elements in ((30, 36 * 17 * 64), (5, 16 * 17 * 64)):
+        packed = ops.conv2d_prepack(w, padding=1, input_size=(1, 17, hint, hint))
+        assert packed.numel() == elements
+        for size in ((2, 17, 1, 1), (1, 17, 2, 9), (3, 17, 13, 12), (0, 17, 8, 8)):
+            x = torch.randn(size)
+            result = ops.conv2d_packed(x, packed, w.shape, b, padding=1)
+            torch.testing.assert_close(result, reference.conv2d(x, w, b, 1, 1), rtol=0, atol=2e-4)
+        for kind in ("max", "avg"):
+            args = (b, 1, 1, 1, 1)
+            pool = {"pool": kind, "pool_kernel": 3, "pool_stride": 2, "pool_padding": 1}
+            for layout in (torch.contiguous_format, torch.channels_last):
+                x = torch.randn(2, 17, 11, 12).contiguous(memory_format=layout)
+                result = ops.conv2d_pool_packed(x, packed, w.shape, *args, **pool)
+                expected = reference.conv2d_pool(x, w, *args, **pool)
+                torch.testing.assert_close(result, expected, rtol=0, atol=2e-4)
+                assert result.stride() == expected.stride()
+        x = torch.randn(2, 17, 11, 12)
+        expected = reference.conv2d(x, w, b)
+        for dtype, error in ((torch.float64, 1e-4), (torch.bfloat16, 1.0)):
+            tensors = (tensor.to(dtype) for tensor in (x, packed))
+            result = ops.conv2d_packed(*tensors, w.shape, b.to(dtype))
+            assert result.dtype == dtype
+            torch.testing.assert_close(result.float(), expected, rtol=0, atol=error)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
@@ -68,8 +117,10 @@ def test_packed_layouts_agree(groups: int, allow_fallback: None) -> None:
 
 @pytest.mark.parametrize("name", op_samples.names())
 def test_nan_and_infinity_propagate(name: str, capability: str) -> None:
-    """Where the reference has NaN or Inf, and only there, so has the op."""
+    """Where the reference has NaN or Inf, and only there, so has the op, unless by Winograd."""
     sample = op_samples.by_name(name)
+    if sample.op.startswith("conv2d"):
+        sample.kwargs["precision"] = "exact"
     if sample.args[0].numel() == 0:
         pytest.skip("nothing to spoil")
     for value in (float("nan"), float("inf"), -float("inf")):
@@ -83,6 +134,30 @@ def test_nan_and_infinity_propagate(name: str, capability: str) -> None:
         assert torch.equal(result.isnan(), expected.isnan())
         assert torch.equal(result.isposinf(), expected.isposinf())
         assert torch.equal(result.isneginf(), expected.isneginf())
+
+
+@pytest.mark.parametrize("size", [(1, 16, 30, 30), (1, 16, 12, 12)], ids=str)
+def test_winograd_keeps_nan_and_infinity_in_their_tiles(
+    size: tuple[int, ...], capability: str
+) -> None:
+    """No output that depends on them is finite; beyond a tile's reach nothing changes."""
+    w = torch.randn(32, 16, 3, 3)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(size).contiguous(memory_format=layout)
+        sample = op_samples.Sample("nan", "conv2d", (x, w, None, 1, 1))
+        assert op_samples.implementation(sample) == f"winograd{4 if size[2] == 30 else 2}"
+        before = sample.run()
+        for value in (float("nan"), float("inf"), -float("inf")):
+            spoilt = x.clone()
+            spoilt[0, 3, 9, 7] = value
+            result = ops.conv2d(spoilt, w, padding=1)
+            assert not bool(result[:, :, 8:11, 6:9].isfinite().any())
+            near = torch.zeros_like(result, dtype=torch.bool)
+            near[:, :, 4:15, 2:13] = True
+            assert torch.equal(result[~near], before[~near])
+        spoilt[0, 3, 9, 7] = float("nan")
+        pooled = ops.conv2d_pool(spoilt, w, padding=1)
+        assert bool(pooled[:, :, 4:6, 3:5].isnan().all())
 
 
 def test_nan_in_bias_weight_and_residual(capability: str) -> None:

@@ -61,7 +61,7 @@ def _needs_extension(problem: Problem) -> str | None:
     return None if importlib.util.find_spec("zoo._C") else "the extension zoo._C is not built"
 
 
-def _chosen_kernel(problem: Problem) -> str | None:
+def _chosen_kernel(problem: Problem, packed: bool = False) -> str | None:
     from zoo import ops
 
     case = problem.case
@@ -69,8 +69,12 @@ def _chosen_kernel(problem: Problem) -> str | None:
         return None
     shapes = (tuple(problem.input.shape), case.weight_shape)
     window = (case.stride, case.padding, 1, case.groups)
-    choices = ops.explain_conv2d(*shapes, *window, problem.input.dtype)
+    choices = ops.explain_conv2d(*shapes, *window, problem.input.dtype, packed=packed)
     return next(choice["implementation"] for choice in choices if choice["chosen"])
+
+
+def _packed_kernel(problem: Problem) -> str | None:
+    return _chosen_kernel(problem, packed=True)
 
 
 def _pool_arguments(problem: Problem) -> dict[str, Any]:
@@ -106,8 +110,10 @@ def _zoo_packed(problem: Problem) -> Run:
 
     case, input = problem.case, _nhwc(problem.input)
     conv = ops.conv2d_pool_packed if case.op == "conv2d_pool" else ops.conv2d_packed
-    packed = ops.conv2d_prepack(problem.weight, case.groups)
     where = (case.stride, case.padding, 1, case.groups)
+    packed = ops.conv2d_prepack(
+        problem.weight, case.groups, *where[:3], input_size=tuple(input.shape)
+    )
     extra = {"activation": problem.activation, **_pool_arguments(problem)}
     return lambda: conv(input, packed, case.weight_shape, problem.bias, *where, **extra)
 
@@ -224,7 +230,7 @@ def _nnpack(problem: Problem) -> Run:
 OURS = (
     Candidate("zoo", _zoo, _needs_extension, _chosen_kernel),
     Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel),
-    Candidate("zoo-packed", _zoo_packed, _needs_extension, _chosen_kernel, ops=CONV_OPS),
+    Candidate("zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=CONV_OPS),
 )
 
 RIVALS = (

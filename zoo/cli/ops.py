@@ -22,9 +22,21 @@ from zoo.errors import UsageError
     show_default=True,
     help="The dtype of the case to explain.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["default", "exact"]),
+    default="default",
+    show_default=True,
+    help="The precision of the case to explain; exact avoids Winograd.",
+)
+@click.option(
+    "--packed", is_flag=True, help="Explain what a weight that is packed beforehand gets."
+)
 @click.option("--format", "format_", type=click.Choice(["table", "json"]),
               default="table", show_default=True)  # fmt: skip
-def command(explain: tuple[str, str] | None, dtype: str, format_: str) -> None:
+def command(
+    explain: tuple[str, str] | None, dtype: str, precision: str, packed: bool, format_: str
+) -> None:
     """List the ops and their kernels, or explain the choice for one convolution.
 
     An op's kernel of the instruction set in use is marked active; what no kernel takes (other
@@ -34,9 +46,10 @@ def command(explain: tuple[str, str] | None, dtype: str, format_: str) -> None:
     Examples:
       zoo ops
       zoo ops --explain conv2d 1,64,56,56,64,3,1,1
+      zoo ops --explain conv2d 1,512,7,7,512,3,1,1 --packed
     """
     if explain is not None:
-        _explain(*explain, dtype, format_)
+        _explain(*explain, dtype, precision, packed, format_)
         return
     from zoo import ops
 
@@ -77,7 +90,7 @@ def _mark(active: object) -> str:
     return "yes" if active else ""
 
 
-def _explain(op: str, shape: str, dtype: str, format_: str) -> None:
+def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, format_: str) -> None:
     if op != "conv2d":
         raise UsageError(f"--explain knows conv2d only, not {op!r}: the pools have one kernel each")
     try:
@@ -98,7 +111,15 @@ def _explain(op: str, shape: str, dtype: str, format_: str) -> None:
     from zoo import ops
 
     choices = ops.explain_conv2d(
-        (n, c, h, w), (o, c // groups, k, k), s, p, 1, groups, getattr(torch, dtype)
+        (n, c, h, w),
+        (o, c // groups, k, k),
+        s,
+        p,
+        1,
+        groups,
+        getattr(torch, dtype),
+        precision="exact" if precision == "exact" else "default",
+        packed=packed,
     )
     kernels = _rows(ops.kernels(), ops.cpu_capability(), ops.cpu_capabilities())
     names = {

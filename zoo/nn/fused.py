@@ -19,7 +19,7 @@ from zoo.ops import reference
 from zoo.ops._conv2d import named_padding
 from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_pool_packed_op
 from zoo.ops._conv2d_pool import pool_options
-from zoo.ops._introspection import has_conv2d_kernels
+from zoo.ops._introspection import conv2d_layout, has_conv2d_kernels
 from zoo.ops._shapes import Ints, window_options
 
 PoolName = Literal["max2", "avg2", "max3s2"]
@@ -44,7 +44,7 @@ def _count_step(*_: object) -> None:
 register_optimizer_step_post_hook(_count_step)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Plan:
     """A call that is ready to be made, and what it was made from."""
 
@@ -54,6 +54,8 @@ class _Plan:
     bias: Tensor | None
     options: dict[str, Any]
     channels_last: bool
+    layout: str  # of the packed weight
+    input_size: torch.Size  # of the last input; the layout is the fastest for it
     configuration: tuple[Any, ...]
     # Of each tensor: the tensor itself, an alias that keeps its memory from being used again, and
     # how often it was written to.
@@ -83,7 +85,8 @@ class FusedConv2d(nn.Module):
     and pool follow one another, with autograd. In eval mode the BatchNorm is folded into the
     convolution and everything is one kernel. Without gradients, on a float32 or float64 CPU
     tensor, the folded weight is packed once and kept (as a non-persistent buffer); it is packed
-    anew when ``conv`` or ``bn`` change: load_state_dict, in-place updates, ``.to()``. Only writes
+    anew when ``conv`` or ``bn`` change: load_state_dict, in-place updates, ``.to()``; and when an
+    input of another size is faster with another layout of the weight. Only writes
     through ``.data`` go unnoticed; call ``.train()`` and ``.eval()``, or :meth:`repack`, after
     them. Tensors made under :func:`torch.inference_mode` do not count their changes; they work,
     and are packed at every call.
@@ -97,10 +100,11 @@ class FusedConv2d(nn.Module):
         activation: one of :data:`zoo.ops.ACTIVATIONS`.
         pool: None, "max2" or "avg2" (kernel 2, stride 2), or "max3s2" (kernel 3, stride 2,
             padding 1).
+        precision: as in :func:`zoo.ops.conv2d`.
 
     Raises:
         TypeError: conv or bn is something else.
-        ValueError: an unknown activation or pool, or a bn that does not fit conv.
+        ValueError: an unknown activation, pool or precision, or a bn that does not fit conv.
     """
 
     def __init__(
@@ -109,6 +113,8 @@ class FusedConv2d(nn.Module):
         bn: nn.BatchNorm2d | None = None,
         activation: ops.Activation = "none",
         pool: PoolName | None = None,
+        *,
+        precision: ops.Precision = "default",
     ) -> None:
         super().__init__()
         if not isinstance(conv, nn.Conv2d):
@@ -128,11 +134,16 @@ class FusedConv2d(nn.Module):
             raise ValueError(
                 f'unknown pool "{pool}"; known are None, {", ".join(get_args(PoolName))}'
             )
+        if precision not in get_args(ops.Precision):
+            raise ValueError(
+                f'unknown precision "{precision}"; known are {", ".join(get_args(ops.Precision))}'
+            )
         self.conv = conv
         self.bn: nn.BatchNorm2d | None
         self.register_module("bn", bn)
         self.activation: ops.Activation = activation
         self.pool = pool
+        self.precision: ops.Precision = precision
         self.packed_weight: Tensor | None
         self.packed_bias: Tensor | None
         self.register_buffer("packed_weight", None, persistent=False)
@@ -175,7 +186,8 @@ class FusedConv2d(nn.Module):
 
     def extra_repr(self) -> str:
         """What print() shows beside the modules."""
-        return f"activation={self.activation!r}, pool={self.pool!r}"
+        shown = f"activation={self.activation!r}, pool={self.pool!r}"
+        return shown if self.precision == "default" else f"{shown}, precision={self.precision!r}"
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies and pickles start without a packed weight: it is tied to this module's tensors.
@@ -190,7 +202,14 @@ class FusedConv2d(nn.Module):
         conv = self.conv
         padded, padding = self._padded(input)
         output = ops.conv2d(
-            padded, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups
+            padded,
+            conv.weight,
+            conv.bias,
+            conv.stride,
+            padding,
+            conv.dilation,
+            conv.groups,
+            precision=self.precision,
         )
         output = bn(output)
         if residual is not None:
@@ -217,6 +236,7 @@ class FusedConv2d(nn.Module):
                 conv.groups,
                 activation=self.activation,
                 residual=residual,
+                precision=self.precision,
             )
         pool, kernel, stride, pool_padding = _POOLS[self.pool]
         return ops.conv2d_pool(
@@ -232,6 +252,7 @@ class FusedConv2d(nn.Module):
             pool_kernel=kernel,
             pool_stride=stride,
             pool_padding=pool_padding,
+            precision=self.precision,
         )
 
     def _padded(self, input: Tensor) -> tuple[Tensor, Ints]:
@@ -298,15 +319,31 @@ class FusedConv2d(nn.Module):
                     return None
         configuration = (
             conv.stride, conv.padding, conv.dilation, conv.groups, self.activation, self.pool,
-            epsilon, _optimizer_steps,
+            self.precision, epsilon, _optimizer_steps,
         )  # fmt: skip
         plan = self._plan
         if plan is None or not plan.holds(configuration, tensors):
-            plan = self._pack(weight, configuration, tensors)
+            return self._pack(input, weight, configuration, tensors)
+        if plan.input_size != input.shape:
+            if plan.layout != self._layout(input, plan.options):
+                return self._pack(input, weight, configuration, tensors)
+            plan.input_size = input.shape
         return plan
 
+    def _layout(self, input: Tensor, options: dict[str, Any]) -> str:
+        """The packed weight's layout that is the fastest for such an input."""
+        window = (options.get("stride", 1), options.get("padding", 0), options.get("dilation", 1))
+        conv = self.conv
+        return conv2d_layout(
+            input.shape, conv.weight.shape, *window, conv.groups, input.dtype, self.precision
+        )
+
     def _pack(
-        self, weight: Tensor, configuration: tuple[Any, ...], tensors: list[Tensor | None]
+        self,
+        input: Tensor,
+        weight: Tensor,
+        configuration: tuple[Any, ...],
+        tensors: list[Tensor | None],
     ) -> _Plan | None:
         """A new plan; None if the kernels lack the padding, or changes could not be noticed."""
         for tensor in tensors:
@@ -325,12 +362,15 @@ class FusedConv2d(nn.Module):
             None if tensor is None else (weakref.ref(tensor), tensor.detach(), tensor._version)
             for tensor in tensors
         ]
+        window = (conv.stride, padding, conv.dilation)
+        options = window_options(*window, conv.groups, self.precision)
         with torch.inference_mode(False), torch.no_grad():
             folded, bias = self._folded()
-            packed = ops.conv2d_prepack(folded, conv.groups)
+            packed = ops.conv2d_prepack(
+                folded, conv.groups, *window, input_size=input.shape, precision=self.precision
+            )
             # Without a BatchNorm this is conv's own parameter, which must not become one here.
             bias = None if bias is None else bias.detach()
-        options = window_options(conv.stride, padding, conv.dilation, conv.groups)
         options["activation"] = self.activation
         op = conv2d_packed_op
         if self.pool is not None:
@@ -345,6 +385,8 @@ class FusedConv2d(nn.Module):
             bias,
             options,
             suggest_memory_format(weight) == torch.channels_last,
+            self._layout(input, options),
+            input.shape,
             configuration,
             origin,
         )

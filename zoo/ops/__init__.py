@@ -7,7 +7,7 @@ docs/ops.md says more.
 """
 
 from zoo.ops._avg_pool2d import avg_pool2d
-from zoo.ops._conv2d import Activation, conv2d
+from zoo.ops._conv2d import Activation, Precision, conv2d
 from zoo.ops._conv2d_packed import conv2d_packed, conv2d_pool_packed, conv2d_prepack
 from zoo.ops._conv2d_pool import Pool, conv2d_pool
 from zoo.ops._introspection import (
@@ -25,6 +25,7 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Pool",
+    "Precision",
     "avg_pool2d",
     "build_info",
     "conv2d",

@@ -24,6 +24,8 @@ Activation = Literal[
     "leaky_relu",
 ]
 
+Precision = Literal["default", "exact"]
+
 _conv2d = op("conv2d")
 
 
@@ -38,6 +40,7 @@ def conv2d(
     *,
     activation: Activation = "none",
     residual: Tensor | None = None,
+    precision: Precision = "default",
 ) -> Tensor:
     """``activation(conv2d(input, weight) + bias + residual)``.
 
@@ -53,6 +56,8 @@ def conv2d(
         activation: one of :data:`zoo.ops.ACTIVATIONS`. gelu is the exact one (by erf), leaky_relu
             has slope 0.01.
         residual: of the output's shape; added before the activation.
+        precision: "default" lets large float32 3x3 convolutions run Winograd's method, with errors
+            of up to 4e-6 of the output's maximum; "exact" sums the products themselves.
 
     Returns:
         (N, O, H', W') with H' = (H + 2 padding - dilation (kernel_h - 1) - 1) // stride + 1; in
@@ -60,7 +65,7 @@ def conv2d(
 
     Raises:
         RuntimeError: shapes, dtypes or devices that do not fit.
-        ValueError: an unknown activation or padding.
+        ValueError: an unknown activation, padding or precision.
     """
     if isinstance(padding, str):
         input, padding = named_padding(input, weight, stride, padding, dilation)
@@ -76,12 +81,13 @@ def conv2d(
             groups,
             activation=activation,
             residual=lifted,
+            precision=precision,
         ).squeeze(0)
     output: Tensor = _conv2d(
         input,
         weight,
         bias,
-        **window_options(stride, padding, dilation, groups),
+        **window_options(stride, padding, dilation, groups, precision),
         activation=activation,
         residual=residual,
     )
@@ -120,6 +126,7 @@ def _(
     *,
     activation: str = "none",
     residual: Tensor | None = None,
+    precision: str = "default",
 ) -> Any:
     sizes = _shapes.conv2d_sizes(
         "conv2d", input, weight.shape, bias, stride, padding, dilation, groups, residual

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from zoo.ops import _shapes
-from zoo.ops._conv2d import Activation, named_padding
+from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, listed, window_options
 
@@ -31,6 +31,7 @@ def conv2d_pool(
     pool_kernel: Ints = 2,
     pool_stride: Ints | None = None,
     pool_padding: Ints = 0,
+    precision: Precision = "default",
 ) -> Tensor:
     """``pool(activation(conv2d(input, weight) + bias))``.
 
@@ -50,13 +51,14 @@ def conv2d_pool(
         pool_kernel: the pool's window.
         pool_stride: how far it moves; None means as far as it is large.
         pool_padding: at most half of the window.
+        precision: as in :func:`zoo.ops.conv2d`.
 
     Returns:
         (N, O, H', W'); in channels_last if input or weight is, otherwise contiguous.
 
     Raises:
         RuntimeError: shapes, dtypes or devices that do not fit.
-        ValueError: an unknown activation, padding or pool.
+        ValueError: an unknown activation, padding, pool or precision.
     """
     if isinstance(padding, str):
         input, padding = named_padding(input, weight, stride, padding, dilation)
@@ -65,7 +67,7 @@ def conv2d_pool(
         input.unsqueeze(0) if single else input,
         weight,
         bias,
-        **window_options(stride, padding, dilation, groups),
+        **window_options(stride, padding, dilation, groups, precision),
         activation=activation,
         pool=pool,
         **pool_options(pool_kernel, pool_stride, pool_padding),
@@ -116,6 +118,7 @@ def _(
     pool_kernel: Ints = 2,
     pool_stride: Ints = (),
     pool_padding: Ints = 0,
+    precision: str = "default",
 ) -> Any:
     name = "conv2d_pool"
     sizes = _shapes.conv2d_sizes(name, input, weight.shape, bias, stride, padding, dilation, groups)

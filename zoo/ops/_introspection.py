@@ -10,7 +10,7 @@ import torch
 
 from zoo.errors import UsageError
 from zoo.ops import _shapes
-from zoo.ops._conv2d import Activation
+from zoo.ops._conv2d import Activation, Precision
 from zoo.ops._library import extension
 from zoo.ops._shapes import Ints
 
@@ -77,6 +77,38 @@ def has_conv2d_kernels() -> bool:
     return not choices[-1]["chosen"]
 
 
+def conv2d_layout(
+    input_size: Sequence[int],
+    weight_size: Sequence[int],
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    dtype: torch.dtype,
+    precision: str,
+) -> str:
+    """The layout that conv2d_prepack chooses: the name of the implementation that reads it.
+
+    Raises:
+        RuntimeError: shapes that do not fit.
+        ValueError: an unknown precision.
+    """
+    op = "conv2d_prepack"
+    four = len(input_size) == 4
+    _shapes.check(four, op, f"input_size must be four numbers (N, C, H, W), not {list(input_size)}")
+    layout: str = extension.conv2d_layout(
+        [int(extent) for extent in input_size],
+        [int(extent) for extent in weight_size],
+        _shapes.pair(op, "stride", stride, 1),
+        _shapes.pair(op, "padding", padding, 0),
+        _shapes.pair(op, "dilation", dilation, 1),
+        groups,
+        str(dtype).removeprefix("torch."),
+        precision,
+    )
+    return layout
+
+
 def explain_conv2d(
     input_size: Sequence[int],
     weight_size: Sequence[int],
@@ -85,6 +117,9 @@ def explain_conv2d(
     dilation: Ints = 1,
     groups: int = 1,
     dtype: torch.dtype = torch.float32,
+    *,
+    precision: Precision = "default",
+    packed: bool = False,
 ) -> list[Choice]:
     """Which implementation a convolution gets on the CPU, and why not the ones before it.
 
@@ -96,9 +131,12 @@ def explain_conv2d(
         dilation: see there.
         groups: see there.
         dtype: of the tensors.
+        precision: see there.
+        packed: whether the weight is to be packed beforehand: what :func:`conv2d_prepack` chooses
+            for such an input, and not what :func:`conv2d` runs.
 
     Raises:
-        UsageError: shapes that do not fit.
+        UsageError: shapes that do not fit, or an unknown precision.
     """
     for what, size in (("input_size", input_size), ("weight_size", weight_size)):
         if len(size) != 4 or any(extent < 0 for extent in size):
@@ -112,8 +150,10 @@ def explain_conv2d(
             _shapes.pair("conv2d", "dilation", dilation, 1),
             groups,
             str(dtype).removeprefix("torch."),
+            precision,
+            packed,
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UsageError(str(error).splitlines()[0]) from None
     chosen = next(name for name, reason in rows if reason is None)
     return [

@@ -35,7 +35,9 @@ def listed(values: Ints) -> Sequence[int]:
     return (values, values) if isinstance(values, int | torch.SymInt) else values
 
 
-def window_options(stride: Ints, padding: Ints, dilation: Ints, groups: int = 1) -> dict[str, Any]:
+def window_options(
+    stride: Ints, padding: Ints, dilation: Ints, groups: int = 1, precision: str = "default"
+) -> dict[str, Any]:
     """The arguments that differ from their defaults, by name.
 
     Each list that goes to a dispatcher op costs a microsecond or two, which is why defaults stay
@@ -50,6 +52,8 @@ def window_options(stride: Ints, padding: Ints, dilation: Ints, groups: int = 1)
         options["dilation"] = listed(dilation)
     if groups != 1:
         options["groups"] = groups
+    if precision != "default":
+        options["precision"] = precision
     return options
 
 

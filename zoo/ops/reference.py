@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.ops._conv2d import Activation
+from zoo.ops._conv2d import Activation, Precision
 from zoo.ops._conv2d_pool import Pool
 from zoo.ops._shapes import Ints
 
@@ -40,8 +40,9 @@ def conv2d(
     *,
     activation: Activation = "none",
     residual: Tensor | None = None,
+    precision: Precision = "default",
 ) -> Tensor:
-    """What :func:`zoo.ops.conv2d` computes."""
+    """What :func:`zoo.ops.conv2d` computes, whatever the precision."""
     output = F.conv2d(input, weight, bias, stride, padding, dilation, groups)
     if residual is not None:
         output = output + residual
@@ -62,8 +63,9 @@ def conv2d_pool(
     pool_kernel: Ints = 2,
     pool_stride: Ints | None = None,
     pool_padding: Ints = 0,
+    precision: Precision = "default",
 ) -> Tensor:
-    """What :func:`zoo.ops.conv2d_pool` computes."""
+    """What :func:`zoo.ops.conv2d_pool` computes, whatever the precision."""
     output = conv2d(input, weight, bias, stride, padding, dilation, groups, activation=activation)
     pooling = F.max_pool2d if pool == "max" else F.avg_pool2d
     pooled: Tensor = pooling(output, pool_kernel, pool_stride, pool_padding)

@@ -45,7 +45,7 @@ struct Gemm {
   const T* residual;
   char* workspace;
 
-  static constexpr GemmTiles<T> kTiles = GemmTiles<T>::make(IndicesTo<Vec<T>::kTileRows>{});
+  static constexpr GemmTiles<T, LongRows> kTiles = GemmTiles<T, LongRows>::make();
 
   // Whether a row of a window lies together in memory, channels of a column after those of the
   // column before.
@@ -90,7 +90,7 @@ struct Gemm {
       const int64_t r = k / line, from = k - r * line, n = lesser(line - from, depth.end - k);
       const T* const top = input + group * channels * in.c + r * w.dilation_h * in.h;
       T* to = a + (k - depth.begin);
-      for (int64_t i = 0; i < rows; ++i, to += kRowStride) {
+      for (int64_t i = 0; i < rows; ++i, to += LongRows::kRow) {
         const GemmPixel& pixel = pixels[i];
         const int64_t h = pixel.h0 + r * w.dilation_h;
         if (h < 0 || h >= p.in_h) {
@@ -197,7 +197,7 @@ struct Gemm {
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
             kTiles.run[tile.end - tile.begin - 1](depth.end - depth.begin,
-                                                  a + tile.begin * kRowStride, b + j,
+                                                  a + tile.begin * LongRows::kRow, 0, b + j, {},
                                                   c + tile.begin * kPanel + j, d > 0);
           }
         }

@@ -73,7 +73,7 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
   plan.slices = ceil_div(plan.panels, plan.slice_panels);
 
   const int64_t element = sizeof(T);
-  plan.a_bytes = round_up(plan.rows * kRowStride * element, 64);
+  plan.a_bytes = round_up(plan.rows * LongRows::kRow * element, 64);
   plan.c_bytes = plan.rows * kPanel * element * (plan.depth_blocks > 1 ? plan.slice_panels : 1);
   plan.pixel_bytes = round_up(plan.rows * int64_t{sizeof(GemmPixel)}, 64);
   plan.map_bytes = 0;

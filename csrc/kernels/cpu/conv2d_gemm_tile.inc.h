@@ -10,14 +10,36 @@ namespace {
 // eighth of what one long sum does (Higham's blocked summation). A block of one half panel is
 // also what half of L1 holds.
 constexpr int64_t kDepthBlock = 256;
-// Rows of A are a constant distance apart, an odd number of cache lines, so that rows do not
-// fight for the same sets of L1 and the microkernel addresses them all from one register. The 16
-// elements beyond the block are slack for vector stores.
-constexpr int64_t kRowStride = kDepthBlock + 16;
 
-// c[R][32] (+)= a[R][depth] * b[depth][32], for the kTileVecs vectors of columns at b and c.
-template <typename T, int R>
-void gemm_tile(int64_t depth, const T* a, const T* b, T* c, bool add) {
+// How A lies in memory: in chunks of kChunk depths, each with its rows kRow elements apart. Both
+// are constants, so that the microkernel addresses all rows from one register.
+
+// One chunk. Rows are an odd number of cache lines apart, so that they do not fight for the same
+// sets of L1. The 16 elements beyond the block are slack for vector stores.
+struct LongRows {
+  static constexpr bool kFetch = false;
+  static constexpr int64_t kChunk = kDepthBlock, kRow = kDepthBlock + 16;
+};
+// A cache line of each row, row after row: dense, however many rows or depths there are.
+template <typename T>
+struct ShortRows {
+  static constexpr bool kFetch = true;
+  static constexpr int64_t kChunk = 64 / int64_t{sizeof(T)}, kRow = kChunk;
+};
+
+// What comes next of B: fetched to L2 meanwhile, a cache line at each depth and `step` elements on.
+// Few rows of A leave too little time between the first uses of two lines of B to wait for memory.
+template <typename T>
+struct Ahead {
+  const T* b = nullptr;
+  int64_t step = 0;
+};
+
+// c[R][32] (+)= a[R][depth] * b[depth][32], for the kTileVecs vectors of columns at b and c. The
+// chunks of A are `next` elements apart. `ahead` matters with kFetch only.
+template <typename T, typename Rows, int R>
+void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
+               bool add) {
   using V = Vec<T>;
   constexpr int kVecs = V::kTileVecs;
   V sum[R][kVecs];
@@ -26,15 +48,25 @@ void gemm_tile(int64_t depth, const T* a, const T* b, T* c, bool add) {
     ZOO_UNROLL
     for (int j = 0; j < kVecs; ++j) sum[i][j] = V::zero();
   }
-  for (int64_t k = 0; k < depth; ++k, ++a, b += kPanel) {
-    V column[kVecs];
-    ZOO_UNROLL
-    for (int j = 0; j < kVecs; ++j) column[j] = V::load(b + j * V::kLanes);
-    ZOO_UNROLL
-    for (int i = 0; i < R; ++i) {
-      const V x = V::broadcast(a[i * kRowStride]);
+  for (; depth > 0; depth -= Rows::kChunk, a += next) {
+    const T* x = a;
+    for (const T* const end = a + lesser(depth, Rows::kChunk); x < end; ++x, b += kPanel) {
+      if constexpr (Rows::kFetch) {
+        ZOO_UNROLL
+        for (int64_t j = 0; j < kVecs * V::kLanes; j += 64 / int64_t{sizeof(T)}) {
+          __builtin_prefetch(ahead.b + j, 0, 2);
+        }
+        ahead.b += ahead.step;
+      }
+      V column[kVecs];
       ZOO_UNROLL
-      for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(x, column[j], sum[i][j]);
+      for (int j = 0; j < kVecs; ++j) column[j] = V::load(b + j * V::kLanes);
+      ZOO_UNROLL
+      for (int i = 0; i < R; ++i) {
+        const V row = V::broadcast(x[i * Rows::kRow]);
+        ZOO_UNROLL
+        for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(row, column[j], sum[i][j]);
+      }
     }
   }
   ZOO_UNROLL
@@ -47,15 +79,17 @@ void gemm_tile(int64_t depth, const T* a, const T* b, T* c, bool add) {
   }
 }
 
-template <typename T>
+template <typename T, typename Rows>
 struct GemmTiles {
-  using Run = void (*)(int64_t depth, const T* a, const T* b, T* c, bool add);
+  using Run = void (*)(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
+                       bool add);
   Run run[Vec<T>::kTileRows];  // run[i] does i + 1 rows
 
   template <int... I>
   static constexpr GemmTiles make(Indices<I...>) {
-    return {{gemm_tile<T, I + 1>...}};
+    return {{gemm_tile<T, Rows, I + 1>...}};
   }
+  static constexpr GemmTiles make() { return make(IndicesTo<Vec<T>::kTileRows>{}); }
 };
 
 }  // namespace

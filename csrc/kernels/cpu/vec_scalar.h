@@ -48,6 +48,8 @@ struct Vec {
   friend Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
   // a * b + c
   friend Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+  // c - a * b
+  friend Vec fnma(Vec a, Vec b, Vec c) { return {c.v - a.v * b.v}; }
   // Where b is NaN the result is NaN; where only a is, it is not defined.
   friend Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
   friend Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }

@@ -25,10 +25,11 @@ Tensor call(const c10::TypedOperatorHandle<Signature>& op, Args&&... args) {
 template <DeviceType device>
 Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
               SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation, SymInt groups,
-              std::string_view activation, const OptionalTensor& residual) {
+              std::string_view activation, const OptionalTensor& residual,
+              std::string_view precision) {
   static const auto op = handle<Conv2d>("zoo::conv2d");
   return call<device>(op, input, weight, bias, stride, padding, dilation, groups, activation,
-                      residual);
+                      residual, precision);
 }
 
 template <DeviceType device>
@@ -36,20 +37,20 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
                    SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                    SymInt groups, std::string_view activation, std::string_view pool,
                    SymIntArrayRef pool_kernel, SymIntArrayRef pool_stride,
-                   SymIntArrayRef pool_padding) {
+                   SymIntArrayRef pool_padding, std::string_view precision) {
   static const auto op = handle<Conv2dPool>("zoo::conv2d_pool");
   return call<device>(op, input, weight, bias, stride, padding, dilation, groups, activation, pool,
-                      pool_kernel, pool_stride, pool_padding);
+                      pool_kernel, pool_stride, pool_padding, precision);
 }
 
 template <DeviceType device>
 Tensor conv2d_packed(const Tensor& input, const Tensor& packed_weight, SymIntArrayRef weight_size,
                      const OptionalTensor& bias, SymIntArrayRef stride, SymIntArrayRef padding,
                      SymIntArrayRef dilation, SymInt groups, std::string_view activation,
-                     const OptionalTensor& residual) {
+                     const OptionalTensor& residual, std::string_view precision) {
   static const auto op = handle<Conv2dPacked>("zoo::conv2d_packed");
   return call<device>(op, input, packed_weight, weight_size, bias, stride, padding, dilation,
-                      groups, activation, residual);
+                      groups, activation, residual, precision);
 }
 
 template <DeviceType device>
@@ -58,10 +59,10 @@ Tensor conv2d_pool_packed(const Tensor& input, const Tensor& packed_weight,
                           SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                           SymInt groups, std::string_view activation, std::string_view pool,
                           SymIntArrayRef pool_kernel, SymIntArrayRef pool_stride,
-                          SymIntArrayRef pool_padding) {
+                          SymIntArrayRef pool_padding, std::string_view precision) {
   static const auto op = handle<Conv2dPoolPacked>("zoo::conv2d_pool_packed");
   return call<device>(op, input, packed_weight, weight_size, bias, stride, padding, dilation,
-                      groups, activation, pool, pool_kernel, pool_stride, pool_padding);
+                      groups, activation, pool, pool_kernel, pool_stride, pool_padding, precision);
 }
 
 template <DeviceType device>

@@ -28,10 +28,11 @@ using torch::autograd::variable_list;
 Tensor call_conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
                    SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                    const SymInt& groups, std::string_view activation,
-                   const OptionalTensor& residual) {
+                   const OptionalTensor& residual, std::string_view precision) {
   static const auto op = handle<Conv2d>("zoo::conv2d");
   at::AutoDispatchBelowADInplaceOrView below;
-  return op.call(input, weight, bias, stride, padding, dilation, groups, activation, residual);
+  return op.call(input, weight, bias, stride, padding, dilation, groups, activation, residual,
+                 precision);
 }
 
 // Activations whose derivative is a function of their output: nothing but the output is kept, and
@@ -77,9 +78,9 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& weight,
                         const OptionalTensor& bias, SymIntArrayRef stride, SymIntArrayRef padding,
                         SymIntArrayRef dilation, const SymInt& groups, std::string_view activation,
-                        const OptionalTensor& residual) {
-    Tensor output =
-        call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation, residual);
+                        const OptionalTensor& residual, std::string_view precision) {
+    Tensor output = call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation,
+                                residual, precision);
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
     ctx->saved_data["dilation"] = dilation;
@@ -114,33 +115,36 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
           {input_grad, weight_grad, bias_grad});
     }
     if (has_residual && ctx->needs_input_grad(has_bias ? 3 : 2)) to_residual = grad;
-    return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, to_residual};
+    return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, to_residual, {}};
   }
 };
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
               SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation, SymInt groups,
-              std::string_view activation, const OptionalTensor& residual) {
+              std::string_view activation, const OptionalTensor& residual,
+              std::string_view precision) {
   if (needs_composition(input, weight, bias, residual)) {
     return reference::conv2d(
         input, weight, bias,
         {C10_AS_INTARRAYREF_SLOW_ALLOC(stride), C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
-         C10_AS_INTARRAYREF_SLOW_ALLOC(dilation), groups.guard_int(__FILE__, __LINE__), activation},
+         C10_AS_INTARRAYREF_SLOW_ALLOC(dilation), groups.guard_int(__FILE__, __LINE__), activation,
+         precision},
         residual);
   }
   if (!needs_backward(input, weight, bias, residual)) {
-    return call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation,
-                       residual);
+    return call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation, residual,
+                       precision);
   }
   const Activation kind = parse_activation(activation);
   if (from_output(kind)) {
     return Conv2dFunction::apply(input, weight, bias, stride, padding, dilation, groups, activation,
-                                 residual);
+                                 residual, precision);
   }
   // The others need what goes into them, so they are a node of their own behind the convolution.
-  return reference::activate(Conv2dFunction::apply(input, weight, bias, stride, padding, dilation,
-                                                   groups, std::string_view("none"), residual),
-                             kind);
+  return reference::activate(
+      Conv2dFunction::apply(input, weight, bias, stride, padding, dilation, groups,
+                            std::string_view("none"), residual, precision),
+      kind);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
                    SymIntArrayRef stride, SymIntArrayRef padding, SymIntArrayRef dilation,
                    SymInt groups, std::string_view activation, std::string_view pool,
                    SymIntArrayRef pool_kernel, SymIntArrayRef pool_stride,
-                   SymIntArrayRef pool_padding) {
+                   SymIntArrayRef pool_padding, std::string_view precision) {
   static const auto fused = handle<Conv2dPool>("zoo::conv2d_pool");
   static const auto conv = handle<Conv2d>("zoo::conv2d");
   static const auto max_pool = handle<MaxPool2d>("zoo::max_pool2d");
@@ -25,10 +25,10 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
   if (!needs_backward(input, weight, bias) && !needs_composition(input, weight, bias)) {
     at::AutoDispatchBelowADInplaceOrView below;
     return fused.call(input, weight, bias, stride, padding, dilation, groups, activation, pool,
-                      pool_kernel, pool_stride, pool_padding);
+                      pool_kernel, pool_stride, pool_padding, precision);
   }
   const Tensor map = conv.call(input, weight, bias, stride, padding, dilation, groups, activation,
-                               /*residual=*/std::nullopt);
+                               /*residual=*/std::nullopt, precision);
   if (parse_pool(pool) == Pool::avg) {
     return avg_pool.call(map, pool_kernel, pool_stride, pool_padding, /*ceil_mode=*/false,
                          /*count_include_pad=*/true, /*divisor_override=*/std::nullopt);
