@@ -61,9 +61,13 @@ def prefer() -> tuple[str, ...]:
     import tomllib
 
     try:
-        value = tomllib.loads(text).get("prefer", DEFAULT_PREFER)
+        settings = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from error
+    for key in settings:
+        if key != "prefer":
+            say(f"{path}: there is no setting {key!r}; prefer is the only one")
+    value = settings.get("prefer", DEFAULT_PREFER)
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise UsageError(f'{path}: prefer must be a list of plugin names, as ["zoo", "timm"]')
     return tuple(value)

@@ -22,7 +22,7 @@ from zoo import hookspecs
 from zoo.config import env_flag, env_names
 from zoo.distributions import entry_points, normalized
 from zoo.loading import Plugin, complain, load_plugin
-from zoo.names import natural_key
+from zoo.names import closest, natural_key
 from zoo.validation import Mistake
 
 GROUP = "zoo"
@@ -92,6 +92,15 @@ def _load_file(path: str) -> ModuleType:
     return importlib.import_module(name)
 
 
+def check_names(setting: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Say which names in a setting are no plugin's: a misspelt one would do nothing, silently."""
+    for name in given:
+        if name not in known:
+            meant = closest(name, known, 1)
+            hint = f"; did you mean {meant[0]}?" if meant else ""
+            complain(f"{setting} names {name!r}, but no plugin of that name is installed{hint}")
+
+
 def discover() -> list[Plugin]:
     """Find every plugin, load those that the environment admits, and return all by name.
 
@@ -103,9 +112,9 @@ def discover() -> list[Plugin]:
     only = env_names("ZOO_PLUGINS")
     blocked = env_names("ZOO_BLOCK_PLUGINS") or ()
     core_only = env_flag("ZOO_NO_PLUGINS")
-    for name in only or ():
-        if all(candidate.plugin.name != name for candidate in candidates):
-            complain(f"ZOO_PLUGINS names {name!r}, but no plugin of that name is installed")
+    names = [candidate.plugin.name for candidate in candidates]
+    check_names("ZOO_PLUGINS", only or (), names)
+    check_names("ZOO_BLOCK_PLUGINS or -p no:NAME", blocked, names)
     admitted: dict[str, list[_Candidate]] = {}
     for candidate in candidates:
         plugin = candidate.plugin

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from zoo import catalog
-from zoo.config import cache_dir, prefer
-from zoo.discovery import discover
+from zoo.config import DEFAULT_PREFER, cache_dir, prefer
+from zoo.discovery import check_names, discover
 from zoo.errors import AmbiguousName, PluginError, UnknownName, UsageError
 from zoo.loading import HOOKS, Plugin
 from zoo.names import closest, natural_key, one_line
@@ -282,7 +282,11 @@ def get_registry() -> Registry:
             preferred = prefer()
             _discovering = True
             try:
-                _registry = Registry(discover(), preferred)
+                plugins = discover()
+                if preferred is not DEFAULT_PREFER:
+                    names = [plugin.name for plugin in plugins]
+                    check_names("ZOO_PREFER or prefer in config.toml", preferred, names)
+                _registry = Registry(plugins, preferred)
             finally:
                 _discovering = False
         return _registry

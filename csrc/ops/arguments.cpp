@@ -83,9 +83,13 @@ void check_pool_padding(const char* op, const Window& window) {
               " is more than half of its window ", reach_h, "x", reach_w);
 }
 
+void check_dense(const char* op, const char* what, const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.layout() == at::kStrided, "zoo::", op, ": ", what,
+              " must be a dense tensor, not ", tensor.layout(), "; convert it with .to_dense()");
+}
+
 void check_input(const char* op, const at::Tensor& input) {
-  TORCH_CHECK(input.layout() == at::kStrided, "zoo::", op, ": input must be a dense tensor, not ",
-              input.layout(), "; convert it with .to_dense()");
+  check_dense(op, "input", input);
   TORCH_CHECK(input.dim() == 4, "zoo::", op, ": input must have 4 dimensions (N, C, H, W), not ",
               input.dim(), "; its shape is ", input.sizes());
   TORCH_CHECK(input.size(1) > 0 && input.size(2) > 0 && input.size(3) > 0, "zoo::", op,
@@ -96,6 +100,7 @@ void check_input(const char* op, const at::Tensor& input) {
 
 void check_same(const char* op, const char* what, const at::Tensor& tensor,
                 const at::Tensor& input) {
+  check_dense(op, what, tensor);
   TORCH_CHECK(tensor.scalar_type() == input.scalar_type(), "zoo::", op, ": ", what, " is ",
               tensor.scalar_type(), " but input is ", input.scalar_type(),
               "; convert one with .to(dtype)");

@@ -216,3 +216,38 @@ def test_main_module_and_script_are_the_same(zoo_process):
         pytest.skip("the console script is not installed")
     direct = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
     assert direct.stdout == zoo_process("--help").stdout
+
+
+@pytest.mark.parametrize("arguments", [["list-losses"], ["--help"], ["plugins", "--format", "json"]])
+def test_full_disk_is_one_line(environment, arguments):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "zoo", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last == "Error: cannot write the output: No space left on device"
+    assert "Traceback" not in result.stderr
+
+
+def test_csv_of_nothing_has_the_header_of_something(zoo):
+    for name in ("list-models", "list-losses", "list-datasets", "list-augmentations"):
+        some, none = (
+            zoo(name, *patterns, "--format", "csv").stdout.splitlines()
+            for patterns in ([], ["nothing-is-called-so"])
+        )
+        assert len(none) == 1
+        assert not some or some[0] == none[0]
+
+
+def test_misspelt_plugin_to_block_is_said(zoo):
+    result = zoo("-p", "no:shlef", "list-losses")
+    assert result.exit_code == 0
+    assert "names 'shlef', but no plugin of that name is installed; did you mean shelf?" in (
+        result.stderr
+    )

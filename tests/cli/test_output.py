@@ -100,6 +100,8 @@ def test_json_is_strict() -> None:
 def test_formats_without_rows() -> None:
     assert format_rows([], "json", ["a"]) == "[]"
     assert [format_rows([], form, ["a"]) for form in ("table", "csv", "names")] == ["", "", ""]
+    assert format_rows([], "csv", ["a"], ["a", "b"]) == "a,b"
+    assert format_rows([{"b": 1, "a": 2}], "csv", [], ["a", "b"]) == "a,b\n2,1"
 
 
 def test_write_file_is_atomic_and_respects_the_umask(tmp_path: Path) -> None:

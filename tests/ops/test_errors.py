@@ -166,6 +166,15 @@ def test_wrong_devices() -> None:
 def test_sparse_input(allow_fallback: None) -> None:
     with pytest.raises(RuntimeError, match=r"must be a dense tensor, not Sparse.*\.to_dense\(\)"):
         ops.max_pool2d(torch.randn(X).to_sparse(), 2)
+    x, w, bias = torch.randn(X), torch.randn(W), torch.randn(W[0])
+    residual = torch.randn(ops.conv2d(x, w).shape)
+    for call in (
+        lambda: ops.conv2d(x, w.to_sparse()),
+        lambda: ops.conv2d(x, w, bias.to_sparse()),
+        lambda: ops.conv2d(x, w, residual=residual.to_sparse()),
+    ):
+        with pytest.raises(RuntimeError, match=r"dense tensor, not Sparse.*\.to_dense\(\)"):
+            call()
 
 
 def test_unknown_names() -> None:

@@ -262,3 +262,21 @@ def test_commands_resolve_by_bare_and_canonical_names(site: Site) -> None:
 def test_the_kinds_are_checked(site: Site) -> None:
     with pytest.raises(ValueError, match="kind must be one of architectures"):
         site.discover().entries("models")
+
+
+def test_misspelt_settings_are_said(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.architectures("acme", "net")
+    monkeypatch.setenv("ZOO_PREFER", "acne")
+    zoo.list_models()
+    assert "names 'acne', but no plugin of that name is installed; did you mean acme?" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.delenv("ZOO_PREFER")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "config.toml").write_text('prefers = ["acme"]')
+    monkeypatch.setattr("zoo.registry._registry", None)
+    zoo.list_models()
+    assert "there is no setting 'prefers'; prefer is the only one" in capsys.readouterr().err

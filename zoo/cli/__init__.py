@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -84,6 +86,14 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except ZooError as error:
         raise _Failure(one_line(error, 2000), error.exit_code) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # click ends quietly: whoever read our output has enough
+        if error.filename is not None:
+            raise _Failure(one_line(f"{error.filename}: {error.strerror}"), 1) from error
+        # What is left in stdout's buffer would fail again as the interpreter exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise _Failure(one_line(f"cannot write the output: {error.strerror}"), 1) from error
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         raise SystemExit(130) from None

@@ -97,7 +97,7 @@ def command(
     models = models[:limit]
     # Rows of names alone decode no spec, which would take as long as all the rest.
     make = _row if format_ != "names" else lambda model: {"name": model.name}
-    print_rows([make(model) for model in models], format_, _COLUMNS)
+    print_rows([make(model) for model in models], format_, _COLUMNS, _FIELDS)
     if not found:
         plain = [pattern for pattern in patterns if not set("*?[") & set(pattern)]
         note("no models found" + (f"; try '*{plain[0]}*'" if plain else ""))
@@ -154,16 +154,18 @@ def _license(model: Model) -> str | None:
     return weights.license if weights else model.spec.license
 
 
+_FIELDS: dict[str, Callable[[Model], Any]] = {
+    "name": lambda model: model.name,
+    "plugin": lambda model: model.entry.plugin,
+    "family": lambda model: model.spec.family,
+    "params": lambda model: model.spec.params,
+    "macs": lambda model: model.spec.macs,
+    "input_size": lambda model: model.spec.input_size,
+    "num_classes": lambda model: model.spec.num_classes,
+    "pretrained": lambda model: list(model.weights),
+    "license": _license,
+}
+
+
 def _row(model: Model) -> dict[str, Any]:
-    spec = model.spec
-    return {
-        "name": model.name,
-        "plugin": model.entry.plugin,
-        "family": spec.family,
-        "params": spec.params,
-        "macs": spec.macs,
-        "input_size": spec.input_size,
-        "num_classes": spec.num_classes,
-        "pretrained": list(model.weights),
-        "license": _license(model),
-    }
+    return {key: value(model) for key, value in _FIELDS.items()}

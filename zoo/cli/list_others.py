@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import click
@@ -11,6 +11,7 @@ import click
 from zoo.cli.output import Column, human_size, joined, note, print_rows
 from zoo.models import list_augmentations, list_datasets, list_losses
 from zoo.registry import get_registry
+from zoo.specs import Augmentation, Dataset, Loss
 
 
 def _text(value: str | Sequence[str]) -> str:
@@ -19,6 +20,7 @@ def _text(value: str | Sequence[str]) -> str:
 
 def _listing(
     kind: str,
+    spec: type,
     noun: str,
     names: Callable[..., list[str]],
     columns: list[Column],
@@ -38,7 +40,7 @@ def _listing(
             for entry in get_registry().entries(kind)
             if entry.name in wanted
         ]
-        print_rows(rows, format_, columns)
+        print_rows(rows, format_, columns, [*(field.name for field in fields(spec)), "plugin"])
         if not rows:
             note(f"no {noun} found")
 
@@ -51,6 +53,7 @@ _PAPER = Column("paper", shrink=True)
 
 augmentations = _listing(
     "augmentations",
+    Augmentation,
     "augmentations",
     list_augmentations,
     [_NAME, Column("level"), Column("targets"), _LICENSE, _PAPER],
@@ -59,6 +62,7 @@ augmentations = _listing(
 
 losses = _listing(
     "losses",
+    Loss,
     "losses",
     list_losses,
     [
@@ -73,6 +77,7 @@ losses = _listing(
 
 datasets = _listing(
     "datasets",
+    Dataset,
     "data sets",
     list_datasets,
     [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,17 +112,20 @@ def format_table(rows: Sequence[Row], columns: Sequence[Column | str], width: in
     return "\n".join(lines)
 
 
-def format_csv(rows: Sequence[Row]) -> str:
-    """Write rows as CSV with a header; sequences are joined by ``;``, None is empty."""
+def format_csv(rows: Sequence[Row], keys: Iterable[str] = ()) -> str:
+    """Write rows as CSV with a header; sequences are joined by ``;``, None is empty.
+
+    ``keys`` come first in the header, which without rows says what there would have been.
+    """
     import csv
     import io
 
-    keys = list(dict.fromkeys(key for row in rows for key in row))
+    header = list(dict.fromkeys([*keys, *(key for row in rows for key in row)]))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(keys)
+    writer.writerow(header)
     for row in rows:
-        writer.writerow([_csv_value(row.get(key)) for key in keys])
+        writer.writerow([_csv_value(row.get(key)) for key in header])
     return stream.getvalue().rstrip("\n")
 
 
@@ -149,16 +152,21 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def format_rows(rows: Sequence[Row], format: str, columns: Sequence[Column | str]) -> str:
+def format_rows(
+    rows: Sequence[Row],
+    format: str,
+    columns: Sequence[Column | str],
+    keys: Iterable[str] = (),
+) -> str:
     """Write rows in one of the formats ``table``, ``json``, ``csv``, ``names``.
 
-    ``columns`` rule the table alone: programs get every key of the rows. ``names`` is the
-    key ``name`` of each row, one a line.
+    ``columns`` rule the table alone: programs get every key of the rows, and where there are
+    none, ``keys`` as the header of the CSV. ``names`` is the key ``name`` of each row, one a line.
     """
     if format == "json":
         return format_json(rows)
     if format == "csv":
-        return format_csv(rows) if rows else ""
+        return format_csv(rows, keys) if rows or keys else ""
     if format == "names":
         return "\n".join(row["name"] for row in rows)
     if not rows:
@@ -167,9 +175,14 @@ def format_rows(rows: Sequence[Row], format: str, columns: Sequence[Column | str
     return format_table(rows, columns, width)
 
 
-def print_rows(rows: Sequence[Row], format: str, columns: Sequence[Column | str]) -> None:
-    """Print rows to stdout (see :func:`format_rows`); without rows only JSON prints anything."""
-    text = format_rows(rows, format, columns)
+def print_rows(
+    rows: Sequence[Row],
+    format: str,
+    columns: Sequence[Column | str],
+    keys: Iterable[str] = (),
+) -> None:
+    """Print rows to stdout (see :func:`format_rows`); no rows are no table."""
+    text = format_rows(rows, format, columns, keys)
     if text:
         # One call: click flushes within it, so that a closed pipe is noticed here and not by
         # the interpreter when it exits.
