@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from zoo import ops
+from zoo.benchmark.names import OURS
 from zoo.cli import main
 
 HERE = Path(__file__).parent
@@ -44,7 +47,11 @@ def test_json_of_all_but_the_compiler_and_the_files_beside_it(tmp_path):
     assert len(process["affinity"]) == 1
     assert process["zoo_capability"] in ("scalar", "avx2", "avx512")
 
-    assert document["not_timed"] == []
+    (row,) = document["not_timed"]
+    assert (row["candidate"], row["status"]) == ("zoo-exact", "skipped")
+    assert "exact itself" in row["reason"]
+    samples = re.findall(r'"samples_ms": \[[-\d., e]+\]', done.stdout)  # each on one line
+    assert len(samples) == len(document["results"])
     names = [row["candidate"] for row in document["results"]]
     ours = ["zoo", "zoo-nhwc", "zoo-packed"]
     assert names == [*ours, "eager", "eager-nhwc", "onednn", "nnpack"]
@@ -103,7 +110,7 @@ def test_a_wrong_candidate_is_reported_and_fails_the_command():
     assert "wrong" in done.stderr.splitlines()[-1]
     document = json.loads(done.stdout)
     assert "wrong" not in {row["candidate"] for row in document["results"]}
-    (row,) = document["not_timed"]
+    (row,) = [row for row in document["not_timed"] if row["status"] != "skipped"]
     assert (row["candidate"], row["status"]) == ("wrong", "wrong")
     assert row["error"] > 5e-4
 
@@ -118,8 +125,9 @@ def test_a_candidate_that_kills_its_process_does_not_take_the_others_along():
         "1,8,8,8,8,3,1,1",
         "1,4,6,6,4,3,1,1",
     }
-    assert [row["status"] for row in document["not_timed"]] == ["crashed", "crashed"]
-    assert "SIGABRT" in document["not_timed"][0]["reason"]
+    crashes = [row for row in document["not_timed"] if row["status"] == "crashed"]
+    assert [row["candidate"] for row in crashes] == ["dying", "dying"]
+    assert "SIGABRT" in crashes[0]["reason"]
 
 
 def test_csv_on_stdout_holds_no_raw_samples():
@@ -190,7 +198,7 @@ def test_without_a_compiler_the_others_race_on():
     document = json.loads(done.stdout)
     names = [row["candidate"] for row in document["results"]]
     assert names == ["zoo", "zoo-nhwc", "zoo-packed", "eager"]
-    (row,) = document["not_timed"]
+    (row,) = [row for row in document["not_timed"] if row["candidate"] not in OURS]
     assert (row["candidate"], row["status"]) == ("inductor", "skipped")
     assert "compiler" in row["reason"]
 
@@ -207,6 +215,39 @@ def test_an_unknown_cpu_capability_is_named():
     done = bench(*TINY, *QUICK, "--rivals", "none", ZOO_CPU_CAPABILITY="mmx")
     assert done.returncode == 2
     assert "mmx" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("capability", ops.cpu_capabilities())
+def test_a_cpu_capability_holds_for_zoo_and_pytorch(capability):
+    rivals = ("--rivals", "eager,onednn", "--cpu-capability", capability)
+    done = bench(*TINY, *QUICK, *rivals, "--format", "json", ATEN_CPU_CAPABILITY="avx2")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["header"]["cpu_capability"] == capability
+    (process,) = document["header"]["processes"]
+    assert process["zoo_capability"] == capability
+    aten, onednn = {
+        "scalar": ("DEFAULT", "SSE41"),
+        "avx2": ("AVX2", "AVX2"),
+        "avx512": ("AVX512", "AVX512_CORE"),
+    }[capability]
+    assert process["torch_capability"] == aten
+    assert process["environment"]["ONEDNN_MAX_CPU_ISA"] == onednn
+
+
+def test_what_scalar_means_for_rivals_is_said():
+    done = bench(*TINY, *QUICK, "--rivals", "eager,nnpack", "--cpu-capability", "scalar")
+    assert done.returncode == 0, done.stderr
+    assert "PyTorch to the least it has (ATen default, oneDNN SSE4.1)" in done.stdout
+    assert "NNPACK has nothing below AVX2" in done.stdout
+
+
+@pytest.mark.skipif("avx512" in ops.cpu_capabilities(), reason="this machine has every level")
+def test_a_cpu_capability_that_the_machine_lacks_is_named():
+    done = bench(*TINY, *QUICK, "--rivals", "none", "--cpu-capability", "avx512")
+    assert done.returncode == 2
+    assert 'lacks "avx512"' in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -246,6 +246,26 @@ def test_inductor_does_the_same_work():
         assert task.passes(task.error_of(inductor.build(task)()))
 
 
+def test_exact_takes_part_where_the_default_is_winograd_and_is_more_exact():
+    *_, packed, exact = (c for c in OURS if "conv2d" in c.ops)
+    for op, shape in (
+        ("conv2d", "1,64,28,28,64,3,1,1"),
+        ("conv2d_pool", "1,64,28,28,64,3,1,1+max2"),
+    ):
+        task = problem(op, shape)
+        assert exact.declines(task) is None
+        assert packed.explain(task).startswith("winograd")
+        assert exact.explain(task) == "gemm"
+        with torch.inference_mode():
+            errors = [task.error_of(candidate.build(task)()) for candidate in (packed, exact)]
+        assert errors[1] < errors[0] / 2
+    for shape in ("1,64,28,28,64,3,2,1", "1,8,8,8,8,3,1,1"):
+        assert "exact itself" in exact.declines(problem(shape=shape))
+    assert "exact itself" in exact.declines(
+        problem(shape="1,64,28,28,64,3,1,1", dtype=torch.float64)
+    )
+
+
 def test_chosen_rivals_keep_the_order_of_the_table():
     names = [candidate.name for candidate in choose("conv2d", ["nnpack", "eager"])]
     assert names == [*OUR_NAMES, "eager", "nnpack"]

@@ -10,7 +10,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from zoo.benchmark.problem import Problem
 from zoo.benchmark.shapes import CONV_OPS, OPS, POOLS
 from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.ops import Precision
 
 Run = Callable[[], Tensor]
 
@@ -61,7 +64,9 @@ def _needs_extension(problem: Problem) -> str | None:
     return None if importlib.util.find_spec("zoo._C") else "the extension zoo._C is not built"
 
 
-def _chosen_kernel(problem: Problem, packed: bool = False) -> str | None:
+def _chosen_kernel(
+    problem: Problem, packed: bool = False, precision: Precision = "default"
+) -> str | None:
     from zoo import ops
 
     case = problem.case
@@ -69,12 +74,18 @@ def _chosen_kernel(problem: Problem, packed: bool = False) -> str | None:
         return None
     shapes = (tuple(problem.input.shape), case.weight_shape)
     window = (case.stride, case.padding, 1, case.groups)
-    choices = ops.explain_conv2d(*shapes, *window, problem.input.dtype, packed=packed)
+    choices = ops.explain_conv2d(
+        *shapes, *window, problem.input.dtype, precision=precision, packed=packed
+    )
     return next(choice["implementation"] for choice in choices if choice["chosen"])
 
 
 def _packed_kernel(problem: Problem) -> str | None:
     return _chosen_kernel(problem, packed=True)
+
+
+def _exact_kernel(problem: Problem) -> str | None:
+    return _chosen_kernel(problem, packed=True, precision="exact")
 
 
 def _pool_arguments(problem: Problem) -> dict[str, Any]:
@@ -105,17 +116,36 @@ def _zoo_nhwc(problem: Problem) -> Run:
     return _zoo_plain(problem, _nhwc(problem.input), _nhwc(problem.weight))
 
 
-def _zoo_packed(problem: Problem) -> Run:
+def _zoo_packed(problem: Problem, precision: Precision = "default") -> Run:
     from zoo import ops
 
     case, input = problem.case, _nhwc(problem.input)
     conv = ops.conv2d_pool_packed if case.op == "conv2d_pool" else ops.conv2d_packed
     where = (case.stride, case.padding, 1, case.groups)
     packed = ops.conv2d_prepack(
-        problem.weight, case.groups, *where[:3], input_size=tuple(input.shape)
+        problem.weight,
+        case.groups,
+        *where[:3],
+        input_size=tuple(input.shape),
+        precision=precision,
     )
-    extra = {"activation": problem.activation, **_pool_arguments(problem)}
+    extra = {
+        "activation": problem.activation,
+        "precision": precision,
+        **_pool_arguments(problem),
+    }
     return lambda: conv(input, packed, case.weight_shape, problem.bias, *where, **extra)
+
+
+def _zoo_exact(problem: Problem) -> Run:
+    return _zoo_packed(problem, "exact")
+
+
+def _exact_declines(problem: Problem) -> str | None:
+    reason = _needs_extension(problem)
+    if reason or str(_packed_kernel(problem)).startswith("winograd"):
+        return reason
+    return "zoo-packed does not use Winograd's method here, and is exact itself"
 
 
 # PyTorch's -------------------------------------------------------------------------------
@@ -212,6 +242,8 @@ def _nnpack_declines(problem: Problem) -> str | None:
         return "NNPACK's Winograd takes 3x3 convolutions with stride 1 and one group"
     if problem.input.dtype != torch.float32:
         return "NNPACK has no float64"
+    if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        return "NNPACK has nothing below AVX2"
     # The call also initialises the library; without it every convolution fails.
     return None if torch._nnpack_available() else "NNPACK does not run on this machine"
 
@@ -231,6 +263,7 @@ OURS = (
     Candidate("zoo", _zoo, _needs_extension, _chosen_kernel),
     Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel),
     Candidate("zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=CONV_OPS),
+    Candidate("zoo-exact", _zoo_exact, _exact_declines, _exact_kernel, ops=CONV_OPS),
 )
 
 RIVALS = (

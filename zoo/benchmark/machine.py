@@ -28,6 +28,22 @@ _TUNED_MALLOC = {
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
 
+_INSTRUCTION_SETS: dict[str | None, dict[str, str]] = {
+    level: {
+        "ZOO_CPU_CAPABILITY": level,
+        "ATEN_CPU_CAPABILITY": aten,
+        "ONEDNN_MAX_CPU_ISA": onednn,
+        "MKL_ENABLE_INSTRUCTIONS": mkl,
+    }
+    for level, aten, onednn, mkl in (
+        ("avx512", "avx512", "AVX512_CORE", "AVX512"),
+        ("avx2", "avx2", "AVX2", "AVX2"),
+        # The lowest that each knows: four lanes, like zoo's own vectors of GCC's making.
+        ("scalar", "default", "SSE41", "SSE4_2"),
+    )
+}
+"""Level -> the variables that hold zoo, ATen, oneDNN and MKL to it, read when they are loaded."""
+
 
 def _read(path: str) -> str:
     try:
@@ -102,9 +118,12 @@ def last_cache_bytes() -> int:
     return max((int(size[1]) * units[size[2]] for size in sizes if size), default=32 << 20)
 
 
-def worker_environment() -> dict[str, str]:
-    """Environment of a measuring process: this one's, with a malloc that keeps its memory."""
-    return {**_TUNED_MALLOC, **os.environ}
+def worker_environment(cpu_capability: str | None = None) -> dict[str, str]:
+    """Environment of a measuring process: this one's, with a malloc that keeps its memory.
+
+    With a CPU capability zoo and PyTorch's libraries are held to that instruction set.
+    """
+    return {**_TUNED_MALLOC, **os.environ, **_INSTRUCTION_SETS.get(cpu_capability, {})}
 
 
 def describe_machine() -> dict[str, Any]:
@@ -136,6 +155,9 @@ def describe_process() -> dict[str, Any]:
         "KMP_BLOCKTIME",
         "LD_PRELOAD",
         "ZOO_CPU_CAPABILITY",
+        "ATEN_CPU_CAPABILITY",
+        "ONEDNN_MAX_CPU_ISA",
+        "MKL_ENABLE_INSTRUCTIONS",
         "ZOO_FALLBACK",
     )
     return {

@@ -7,6 +7,7 @@ OURS = {
     "zoo": "zoo.ops on NCHW tensors",
     "zoo-nhwc": "zoo.ops on channels_last tensors",
     "zoo-packed": "zoo.ops on a prepacked weight and channels_last input, as networks use it",
+    "zoo-exact": 'the same with precision="exact", where the default is Winograd\'s method',
 }
 
 RIVALS = {

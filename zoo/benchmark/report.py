@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +12,18 @@ from zoo.benchmark.stats import geometric_mean
 Row = dict[str, Any]
 
 _LONG = ("samples_ms",)
+# Only JSON's own white space holds line breaks: within strings they are written \\n.
+_NUMBERS = re.compile(r"\[\n\s*((?:[-+.\deE]+,?\s+)+)\]")
 
 
 def is_ours(row: Mapping[str, Any]) -> bool:
     """Whether a row is about one of zoo's own candidates."""
     return row["candidate"] in OURS
+
+
+def samples_on_one_line(text: str) -> str:
+    """Return indented JSON with each list of numbers on one line."""
+    return _NUMBERS.sub(lambda match: "[" + " ".join(match[1].split()) + "]", text)
 
 
 def csv_rows(results: Sequence[Row]) -> list[Row]:
@@ -107,6 +115,7 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
         f"{header['op']}, {header['dtype']}"
         + (f", activation {header['activation']}" if header["activation"] else "")
         + (", cold weights" if header["weights"] == "cold" else "")
+        + _held_to(header["cpu_capability"])
         + f"; {header['cpu']}, {header['cpus']} processors, threads: {threads}",
         f"zoo {versions['zoo']} ({process['zoo_capability'] or 'not built'}), torch "
         f"{process['torch']} ({process['torch_capability']}), oneDNN {process['onednn']}; "
@@ -114,6 +123,14 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
         "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 "
         "is faster.",
     ]
+
+
+def _held_to(capability: str | None) -> str:
+    if capability is None:
+        return ""
+    if capability == "scalar":
+        return ", zoo held to scalar, PyTorch to the least it has (ATen default, oneDNN SSE4.1)"
+    return f", all held to {capability}"
 
 
 def failures(not_timed: Sequence[Row]) -> list[Row]:

@@ -35,7 +35,7 @@ def _worker(job: Job) -> Iterator[tuple[Iterator[Event], subprocess.Popen[str]]]
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=worker_environment(),
+        env=worker_environment(job.cpu_capability),
     )
     assert process.stdin is not None  # both are pipes
     assert process.stdout is not None

@@ -116,7 +116,8 @@ def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Pl
             before = Snapshot.take()
             for name in order:
                 runs[name]()  # its data and code come back into the caches
-                seconds[name] = block_seconds(runs[name], calls[name])
+                # In whole nanoseconds, so that what is written out is what is computed with.
+                seconds[name] = round(block_seconds(runs[name], calls[name]), 9)
             disturbances.append(disturbance(before, Snapshot.take()))
             rounds.append(seconds)
     finally:
@@ -227,7 +228,7 @@ def measure_case(
                 "best_builtin": best,
                 "builtin": ready[name].builtin,
                 "calls_per_block": calls[name],
-                "samples_ms": [seconds * 1e3 for seconds in samples[name]],
+                "samples_ms": [round(seconds * 1e3, 6) for seconds in samples[name]],
             }
         )
     return outcome

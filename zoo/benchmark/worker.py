@@ -36,6 +36,7 @@ class Job:
     rounds: int
     block_ms: float
     weights: str = "hot"
+    cpu_capability: str | None = None
     crashed: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -56,7 +57,8 @@ def _measure(job: Job, events: Any) -> None:
     torch.set_num_threads(job.threads)
     candidates = choose(job.op, job.rivals, job.candidates)
     dtype = getattr(torch, job.dtype)
-    send("environment", **describe_process(), **describe_torch(dtype), **_describe_zoo())
+    ours = _describe_zoo()  # before PyTorch runs anything: it checks what the machine has
+    send("environment", **describe_process(), **describe_torch(dtype), **ours)
     for text in job.cases:
         entrants = [c for c in candidates if c.name not in job.crashed.get(text, ())]
         with torch.inference_mode():

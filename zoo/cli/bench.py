@@ -52,7 +52,7 @@ def _rivals(ctx: click.Context, option: click.Parameter, value: str) -> list[str
 
 
 def _candidates_help() -> str:
-    lines = [f"  {name:<12}{text}" for name, text in {**OURS, **RIVALS}.items()]
+    lines = [f"  {name:<13}{text}" for name, text in {**OURS, **RIVALS}.items()]
     return "\b\nCandidates:\n" + "\n".join(lines)
 
 
@@ -95,6 +95,10 @@ def _candidates_help() -> str:
     "into the caches, as in a network.",
 )  # fmt: skip
 @click.option(
+    "--cpu-capability", type=click.Choice(("scalar", "avx2", "avx512")),
+    help="Hold zoo and its rivals to this instruction set.  [default: the machine's best]",
+)  # fmt: skip
+@click.option(
     "--rivals", metavar="NAME[,NAME...]", callback=_rivals, default="all", show_default=True,
     help="Which of PyTorch's ways to time, or none.",
 )  # fmt: skip
@@ -129,6 +133,7 @@ def command(
     dtype: str,
     activation: str | None,
     weights: str,
+    cpu_capability: str | None,
     rivals: list[str],
     candidates: tuple[str, ...],
     rounds: int,
@@ -171,6 +176,7 @@ def command(
         "dtype": dtype,
         "activation": activation,
         "weights": weights,
+        "cpu_capability": cpu_capability,
         "rounds": rounds,
         "min_time_ms": min_time,
         "command": shlex.join(["zoo", *sys.argv[1:]]),
@@ -191,6 +197,7 @@ def command(
             rounds=rounds,
             block_ms=min_time,
             weights=weights,
+            cpu_capability=cpu_capability,
         )
         measured = run(job, note)
         header["processes"] += measured.processes
@@ -202,7 +209,7 @@ def command(
         text = (
             format_csv(report.csv_rows(document["results"]))
             if output.suffix.lower() == ".csv"
-            else format_json(document)
+            else report.samples_on_one_line(format_json(document))
         )
         write_file(output, text + "\n")
     if plot and document["results"]:
@@ -233,7 +240,7 @@ def _print(document: dict[str, Any], format_: str) -> None:
 
     results = document["results"]
     if format_ == "json":
-        click.echo(format_json(document))
+        click.echo(report.samples_on_one_line(format_json(document)))
         return
     if format_ == "csv":
         print_rows(report.csv_rows(results), "csv", [])
