@@ -95,10 +95,31 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
   CHECK(wrong == 0);
 }
 
+// A window of more than 2^24 elements, whose numbers a float no longer holds.
+void far_indices(const KernelTable& table) {
+  const Shape shape{1, 1, 1, 16'777'300};
+  const Strides dense{shape.w, shape.w, shape.w, 1};
+  Tensor<float> input(shape, dense, 0), output({1, 1, 1, 2}, {2, 2, 2, 1}, 0);
+  Tensor<int64_t> index({1, 1, 1, 2}, {2, 2, 2, 1}, -7);
+  input.at(0, 0, 0, shape.w - 3) = 1;
+  Pool2dParams p;
+  p.batch = p.channels = p.in_h = p.out_h = 1;
+  p.in_w = shape.w, p.out_w = 2;
+  p.window.kernel_w = shape.w - 1;
+  p.input = dense, p.output = output.strides;
+  kernels_of<float>(table).pool.max_pool2d(p, input.data.get(), output.data.get(), index.data.get(),
+                                           {});
+  for (int64_t x : {0, 1}) {
+    CHECK(output.at(0, 0, 0, x) == 1);
+    CHECK(index.at(0, 0, 0, x) == shape.w - 3);
+  }
+}
+
 }  // namespace
 
 void test_pool2d() {
   for (const KernelTable* table : tables()) {
+    far_indices(*table);
     Random random(11);
     for (int i = 0; i < 600; ++i) {
       run_case<float>(random, *table, Pool::max);

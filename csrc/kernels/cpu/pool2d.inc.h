@@ -19,26 +19,45 @@ struct Pooling {
 
   bool lanes_are_channels() const { return p.input.c == 1 && p.channels > 1; }
 
-  // The rows of the map that output row y sees.
+  // Where the window of output row y starts, and which of its rows are inside the map.
+  int64_t start_h(int64_t y) const {
+    return p.adaptive ? y * p.in_h / p.out_h : y * p.window.stride_h - p.window.pad_h;
+  }
+  int64_t start_w(int64_t x) const {
+    return p.adaptive ? x * p.in_w / p.out_w : x * p.window.stride_w - p.window.pad_w;
+  }
   Range taps_h(int64_t y) const {
-    return taps_inside(y * p.window.stride_h - p.window.pad_h, p.window.kernel_h,
-                       p.window.dilation_h, p.in_h);
+    if (p.adaptive) return {0, ceil_div((y + 1) * p.in_h, p.out_h) - start_h(y)};
+    return taps_inside(start_h(y), p.window.kernel_h, p.window.dilation_h, p.in_h);
   }
   Range taps_w(int64_t x) const {
-    return taps_inside(x * p.window.stride_w - p.window.pad_w, p.window.kernel_w,
-                       p.window.dilation_w, p.in_w);
+    if (p.adaptive) return {0, ceil_div((x + 1) * p.in_w, p.out_w) - start_w(x)};
+    return taps_inside(start_w(x), p.window.kernel_w, p.window.dilation_w, p.in_w);
   }
 
-  // PyTorch's divisor of an average.
-  T divisor(int64_t y, int64_t x, Range rows, Range columns) const {
-    if (p.divisor_override != 0) return static_cast<T>(p.divisor_override);
-    if (!p.count_include_pad) {
-      return static_cast<T>((rows.end - rows.begin) * (columns.end - columns.begin));
-    }
-    const int64_t h = y * p.window.stride_h - p.window.pad_h;
-    const int64_t w = x * p.window.stride_w - p.window.pad_w;
-    return static_cast<T>((lesser(h + p.window.kernel_h, p.in_h + p.window.pad_h) - h) *
-                          (lesser(w + p.window.kernel_w, p.in_w + p.window.pad_w) - w));
+  // Output columns whose windows have the same taps and one divisor.
+  Range alike() const {
+    if (p.adaptive) return {0, 0};
+    const Window& w = p.window;
+    return interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+  }
+
+  // What a window's rows or columns contribute to PyTorch's divisor of an average.
+  int64_t counted_h(int64_t y) const {
+    if (p.adaptive) return taps_h(y).end;
+    return counted(start_h(y), p.window.kernel_h, p.window.pad_h, p.in_h);
+  }
+  int64_t counted_w(int64_t x) const {
+    if (p.adaptive) return taps_w(x).end;
+    return counted(start_w(x), p.window.kernel_w, p.window.pad_w, p.in_w);
+  }
+  int64_t counted(int64_t start, int64_t kernel, int64_t pad, int64_t size) const {
+    if (p.count_include_pad) return lesser(start + kernel, size + pad) - start;
+    return lesser(start + kernel, size) - larger(start, 0);
+  }
+  T divisor(int64_t y, int64_t x) const {
+    return static_cast<T>(p.divisor_override != 0 ? p.divisor_override
+                                                  : counted_h(y) * counted_w(x));
   }
 
   // Windows that see the same taps, and where the first of them reads and writes.
@@ -54,8 +73,8 @@ struct Pooling {
   Place place(int64_t image, int64_t channel, int64_t y, int64_t x, Range rows,
               Range columns) const {
     const Window& w = p.window;
-    const int64_t h0 = y * w.stride_h - w.pad_h + rows.begin * w.dilation_h;
-    const int64_t w0 = x * w.stride_w - w.pad_w + columns.begin * w.dilation_w;
+    const int64_t h0 = start_h(y) + rows.begin * w.dilation_h;
+    const int64_t w0 = start_w(x) + columns.begin * w.dilation_w;
     T* const to = output.at(image, channel, y, x);
     const bool empty = rows.begin == rows.end || columns.begin == columns.end;
     return {empty ? input : input + offset(p.input, image, channel, h0 - first_row, w0),
@@ -65,7 +84,7 @@ struct Pooling {
             columns.end - columns.begin,
             w.dilation_h * p.input.h,
             w.dilation_w * p.input.w,
-            empty ? T(1) : divisor(y, x, rows, columns),
+            empty ? T(1) : divisor(y, x),
             h0 * p.in_w + w0};
   }
 
@@ -174,9 +193,10 @@ struct Pooling {
 
   // n windows with the positions of their maxima; the lanes are `lane` apart in the input,
   // `out_lane` in the output, and `index_lane` columns of the map. As PyTorch: a later value wins
-  // if it is greater or NaN. The lanes count taps, exactly while a window has fewer than 2^24.
+  // if it is greater or NaN. The lanes count taps: see exact().
   [[gnu::noinline]] void with_indices(const Place& at, int64_t c, int64_t n, int64_t lane,
                                       int64_t out_lane, int64_t index_lane) const {
+    if (!exact(at)) return with_far_indices(at, c, n, lane, out_lane, index_lane);
     const Window& w = p.window;
     V best = V::broadcast(-__builtin_inf()), place = V::zero();
     with_lanes<T>(lane, n, [&](auto load) {
@@ -201,6 +221,33 @@ struct Pooling {
     }
   }
 
+  // Whether T holds the number of every tap: a float, up to 2^24.
+  static bool exact(const Place& at) {
+    const int64_t most = int64_t{1} << (sizeof(T) == 4 ? 24 : 53);
+    return at.count_w == 0 || at.count_h <= most / at.count_w;
+  }
+
+  // The same, one window after the other, for windows of any size.
+  [[gnu::noinline]] void with_far_indices(const Place& at, int64_t c, int64_t n, int64_t lane,
+                                          int64_t out_lane, int64_t index_lane) const {
+    for (int64_t i = 0; i < n; ++i) {
+      const T* const from = at.from + c * p.input.c + i * lane;
+      T best = -__builtin_inf();
+      int64_t index = at.first;
+      for (int64_t r = 0; r < at.count_h; ++r) {
+        for (int64_t s = 0; s < at.count_w; ++s) {
+          const T value = from[r * at.step_h + s * at.step_w];
+          if (!(value > best || value != value)) continue;
+          best = value;
+          index = at.first + r * p.window.dilation_h * p.in_w + s * p.window.dilation_w;
+        }
+      }
+      const int64_t to = c * output.strides.c + i * out_lane;
+      at.to[to] = best;
+      at.index[to] = index + i * index_lane;
+    }
+  }
+
   // Output row y of the channels.
   template <bool kMax>
   void row(int64_t image, int64_t y, Range channels) const {
@@ -221,8 +268,7 @@ struct Pooling {
       }
       return;
     }
-    // Windows inside the map have the same taps and one divisor.
-    const Range inside = interior(p.out_w, p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+    const Range inside = alike();
     for (int64_t c = channels.begin; c < channels.end; ++c) {
       for (int64_t x = 0; x < p.out_w;) {
         const int64_t room = x >= inside.begin && x < inside.end ? inside.end - x : 1;
