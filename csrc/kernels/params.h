@@ -55,6 +55,9 @@ struct Pool2dParams {
   int64_t batch = 0, channels = 0;
   int64_t in_h = 0, in_w = 0, out_h = 0, out_w = 0;
   Window window;
+  // avg only; then window is not looked at: output row y is the mean of the input's rows from
+  // floor(y in_h / out_h) to ceil((y + 1) in_h / out_h), likewise columns.
+  bool adaptive = false;
   bool count_include_pad = true;  // avg only
   int64_t divisor_override = 0;   // avg only; 0 means none
   Strides input{}, output{};      // the indices of max pooling have the output's strides

@@ -118,6 +118,10 @@ const PoolCase kPoolCases[] = {
     {"pool 3x3 s2 64@112 nchw", 1, 64, 112, 3, 2, 1, false},
     {"pool 3x3 256@28 b8", 8, 256, 28, 3, 1, 1, true},
     {"pool 3x3 256@28 b8 nchw", 8, 256, 28, 3, 1, 1, false},
+    {"pool 2x2 s2 128@112 nchw", 1, 128, 112, 2, 2, 0, false},
+    {"pool 2x2 s2 512@14", 1, 512, 14, 2, 2, 0, true},
+    {"pool 2x2 s2 512@14 nchw", 1, 512, 14, 2, 2, 0, false},
+    {"pool 8x8 64@8 nchw", 1, 64, 8, 8, 1, 0, false},
     {"pool 7x7 1024@7 b8", 8, 1024, 7, 7, 7, 0, true},
     {"pool 7x7 1024@7 b8 nchw", 8, 1024, 7, 7, 7, 0, false},
 };

@@ -14,6 +14,15 @@ int64_t pooled_size(int64_t in, int64_t kernel, int64_t stride, int64_t pad, int
   return out;
 }
 
+// A window whose place (1, 1) is what an adaptive pool's output (y, x) sees.
+Window adaptive_window(const Pool2dParams& p, int64_t y, int64_t x) {
+  Window w;
+  w.stride_h = y * p.in_h / p.out_h, w.stride_w = x * p.in_w / p.out_w;
+  w.kernel_h = ((y + 1) * p.in_h + p.out_h - 1) / p.out_h - w.stride_h;
+  w.kernel_w = ((x + 1) * p.in_w + p.out_w - 1) / p.out_w - w.stride_w;
+  return w;
+}
+
 template <typename T>
 void run_case(Random& random, const KernelTable& table, Pool kind) {
   Pool2dParams p;
@@ -40,6 +49,10 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
   } while (p.out_h <= 0 || p.out_w <= 0);
   p.count_include_pad = random.chance(0.5);
   p.divisor_override = random.chance(0.2) ? random.pick<int64_t>({1, 3, -2}) : 0;
+  if (kind == Pool::avg && random.chance(0.2)) {
+    p.adaptive = true, p.divisor_override = 0, w = {};
+    p.out_h = random.whole(1, p.in_h + 2), p.out_w = random.whole(1, p.in_w + 2);
+  }
 
   const Shape in_shape{p.batch, p.channels, p.in_h, p.in_w};
   const Shape out_shape{p.batch, p.channels, p.out_h, p.out_w};
@@ -69,16 +82,19 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
 
   int wrong = 0;
   output.each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
-    const Pooled expected = pooled(kind, w, p.in_h, p.in_w, p.count_include_pad, p.divisor_override,
-                                   y, x, [&](int64_t h, int64_t v) {
-                                     const double value = input.at(n, c, h, v);
-                                     return Value{value, std::abs(value)};
-                                   });
+    const double got = output.at(n, c, y, x);
+    const Window window = p.adaptive ? adaptive_window(p, y, x) : w;
+    if (p.adaptive) y = x = 1;
+    const Pooled expected =
+        pooled(kind, window, p.in_h, p.in_w, p.count_include_pad, p.divisor_override, y, x,
+               [&](int64_t h, int64_t v) {
+                 const double value = input.at(n, c, h, v);
+                 return Value{value, std::abs(value)};
+               });
     const double eps = sizeof(T) == 4 ? 1e-6 : 1e-14;
     const double bound = kind == Pool::max                   ? 0
                          : std::isfinite(expected.magnitude) ? eps * expected.magnitude
                                                              : eps;
-    const double got = output.at(n, c, y, x);
     if (!close(got, expected.value, bound)) ++wrong;
     // A dilated window may see nothing at all; PyTorch's index then points nowhere either.
     if (with_indices && expected.index >= 0 && indices.at(n, c, y, x) != expected.index) ++wrong;
@@ -86,19 +102,41 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
   if (wrong > 0) {
     std::fprintf(stderr,
                  "%s %s: %d wrong: n%ld c%ld %ldx%ld -> %ldx%ld k%ldx%ld s%ldx%ld p%ldx%ld "
-                 "d%ldx%ld in(%ld,%ld,%ld,%ld) out(%ld,%ld,%ld,%ld)\n",
+                 "d%ldx%ld%s in(%ld,%ld,%ld,%ld) out(%ld,%ld,%ld,%ld)\n",
                  table.isa, kind == Pool::max ? "max_pool2d" : "avg_pool2d", wrong, p.batch,
                  p.channels, p.in_h, p.in_w, p.out_h, p.out_w, w.kernel_h, w.kernel_w, w.stride_h,
-                 w.stride_w, w.pad_h, w.pad_w, w.dilation_h, w.dilation_w, p.input.n, p.input.c,
+                 w.stride_w, w.pad_h, w.pad_w, w.dilation_h, w.dilation_w,
+                 p.adaptive ? " adaptive" : "", p.input.n, p.input.c,
                  p.input.h, p.input.w, p.output.n, p.output.c, p.output.h, p.output.w);
   }
   CHECK(wrong == 0);
+}
+
+// A window of more than 2^24 elements, whose numbers a float no longer holds.
+void far_indices(const KernelTable& table) {
+  const Shape shape{1, 1, 1, 16'777'300};
+  const Strides dense{shape.w, shape.w, shape.w, 1};
+  Tensor<float> input(shape, dense, 0), output({1, 1, 1, 2}, {2, 2, 2, 1}, 0);
+  Tensor<int64_t> index({1, 1, 1, 2}, {2, 2, 2, 1}, -7);
+  input.at(0, 0, 0, shape.w - 3) = 1;
+  Pool2dParams p;
+  p.batch = p.channels = p.in_h = p.out_h = 1;
+  p.in_w = shape.w, p.out_w = 2;
+  p.window.kernel_w = shape.w - 1;
+  p.input = dense, p.output = output.strides;
+  kernels_of<float>(table).pool.max_pool2d(p, input.data.get(), output.data.get(), index.data.get(),
+                                           {});
+  for (int64_t x : {0, 1}) {
+    CHECK(output.at(0, 0, 0, x) == 1);
+    CHECK(index.at(0, 0, 0, x) == shape.w - 3);
+  }
 }
 
 }  // namespace
 
 void test_pool2d() {
   for (const KernelTable* table : tables()) {
+    far_indices(*table);
     Random random(11);
     for (int i = 0; i < 600; ++i) {
       run_case<float>(random, *table, Pool::max);

@@ -2,7 +2,7 @@
 // from there. Rows that the next windows need again are kept, not computed twice.
 #pragma once
 
-#include "pool2d.inc.h"
+#include "pool2d_window.inc.h"
 
 namespace zoo {
 namespace {

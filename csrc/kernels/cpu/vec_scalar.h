@@ -37,6 +37,15 @@ struct Vec {
     for (int64_t i = 0; i < kLanes; ++i) r.v[i] = p[2 * i];
     return r;
   }
+  // a[0], a[2], ..., b[0], b[2], ...
+  friend Vec even(Vec a, Vec b) {
+    Vec r;
+    for (int64_t i = 0; i < kLanes / 2; ++i) {
+      r.v[i] = a.v[2 * i];
+      r.v[i + kLanes / 2] = b.v[2 * i];
+    }
+    return r;
+  }
   void store(T* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
   void store(T* p, int64_t n) const {
     for (int64_t i = 0; i < n; ++i) p[i] = v[i];
@@ -55,7 +64,14 @@ struct Vec {
   friend Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
   friend Mask greater(Vec a, Vec b) { return a.v > b.v; }
   friend Mask is_nan(Vec a) { return a.v != a.v; }
+  // Where a, b or both are NaN.
+  friend Mask unordered(Vec a, Vec b) { return (a.v != a.v) | (b.v != b.v); }
   static Mask either(Mask a, Mask b) { return a | b; }
+  static bool any(Mask m) {
+    bool on = false;
+    for (int64_t i = 0; i < kLanes; ++i) on |= m[i] != 0;
+    return on;
+  }
   friend Vec select(Mask m, Vec yes, Vec no) { return {m ? yes.v : no.v}; }
 
   friend Vec exp(Vec x) {
