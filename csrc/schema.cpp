@@ -43,4 +43,5 @@ TORCH_LIBRARY(zoo, m) {
   m.def(
       "avg_pool2d(Tensor input, SymInt[2] kernel_size, SymInt[2] stride=[], SymInt[2] padding=0, "
       "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor");
+  m.def("adaptive_avg_pool2d(Tensor input, SymInt[2] output_size) -> Tensor");
 }

@@ -279,4 +279,23 @@ Pool2dParams pool2d_params(const char* op, const at::Tensor& input, at::IntArray
   return params;
 }
 
+Pool2dParams adaptive_pool2d_params(const char* op, const at::Tensor& input,
+                                    at::IntArrayRef output_size) {
+  check_input(op, input);
+  const Pair out = pair_of(op, "output_size", output_size, 1);
+  Pool2dParams params;
+  params.batch = input.size(0);
+  params.channels = input.size(1);
+  params.in_h = input.size(2);
+  params.in_w = input.size(3);
+  params.out_h = out.h;
+  params.out_w = out.w;
+  params.adaptive = params.in_h % out.h != 0 || params.in_w % out.w != 0;
+  Window& w = params.window;
+  w.kernel_h = w.stride_h = (params.in_h + out.h - 1) / out.h;
+  w.kernel_w = w.stride_w = (params.in_w + out.w - 1) / out.w;
+  params.input = strides_of(input);
+  return params;
+}
+
 }  // namespace zoo::ops

@@ -59,5 +59,8 @@ void check_packing(const char* op, Packing packing, const Conv2dParams& params, 
 Pool2dParams pool2d_params(const char* op, const at::Tensor& input, at::IntArrayRef kernel,
                            at::IntArrayRef stride, at::IntArrayRef padding,
                            at::IntArrayRef dilation, bool ceil_mode);
+// An average pool with that output; windows of one size, where it divides the input's.
+Pool2dParams adaptive_pool2d_params(const char* op, const at::Tensor& input,
+                                    at::IntArrayRef output_size);
 
 }  // namespace zoo::ops

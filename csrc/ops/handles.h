@@ -61,6 +61,8 @@ using AvgPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef kernel
                              bool ceil_mode, bool count_include_pad,
                              std::optional<int64_t> divisor_override);
 
+using AdaptiveAvgPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef output_size);
+
 template <typename Signature>
 c10::TypedOperatorHandle<Signature> handle(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();

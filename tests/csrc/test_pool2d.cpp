@@ -85,12 +85,11 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
     const double got = output.at(n, c, y, x);
     const Window window = p.adaptive ? adaptive_window(p, y, x) : w;
     if (p.adaptive) y = x = 1;
-    const Pooled expected =
-        pooled(kind, window, p.in_h, p.in_w, p.count_include_pad, p.divisor_override, y, x,
-               [&](int64_t h, int64_t v) {
-                 const double value = input.at(n, c, h, v);
-                 return Value{value, std::abs(value)};
-               });
+    const Pooled expected = pooled(kind, window, p.in_h, p.in_w, p.count_include_pad,
+                                   p.divisor_override, y, x, [&](int64_t h, int64_t v) {
+                                     const double value = input.at(n, c, h, v);
+                                     return Value{value, std::abs(value)};
+                                   });
     const double eps = sizeof(T) == 4 ? 1e-6 : 1e-14;
     const double bound = kind == Pool::max                   ? 0
                          : std::isfinite(expected.magnitude) ? eps * expected.magnitude
@@ -106,8 +105,8 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
                  table.isa, kind == Pool::max ? "max_pool2d" : "avg_pool2d", wrong, p.batch,
                  p.channels, p.in_h, p.in_w, p.out_h, p.out_w, w.kernel_h, w.kernel_w, w.stride_h,
                  w.stride_w, w.pad_h, w.pad_w, w.dilation_h, w.dilation_w,
-                 p.adaptive ? " adaptive" : "", p.input.n, p.input.c,
-                 p.input.h, p.input.w, p.output.n, p.output.c, p.output.h, p.output.w);
+                 p.adaptive ? " adaptive" : "", p.input.n, p.input.c, p.input.h, p.input.w,
+                 p.output.n, p.output.c, p.output.h, p.output.w);
   }
   CHECK(wrong == 0);
 }

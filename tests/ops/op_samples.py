@@ -19,6 +19,7 @@ OPS: dict[str, Callable[..., Any]] = {
     "conv2d_pool": ops.conv2d_pool,
     "max_pool2d": ops.max_pool2d,
     "avg_pool2d": ops.avg_pool2d,
+    "adaptive_avg_pool2d": ops.adaptive_avg_pool2d,
 }
 
 # Cases that no kernel takes and the reference runs: everything that is not float32 or float64.
@@ -198,6 +199,22 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
     yield Sample("divisor", "avg_pool2d", (x, 3, 2, 1), {"divisor_override": 5})
     yield Sample("ceil-without-pad", "avg_pool2d", (x, 4, 3, 2, True, False))
 
+    def adaptive(name: str, input: Tensor, output_size: Any) -> Sample:
+        return Sample(name, "adaptive_avg_pool2d", (input, output_size))
+
+    yield adaptive("global", x, 1)
+    yield adaptive("global-cl", cl(x), 1)
+    yield adaptive("divisor", x, (3, 5))
+    yield adaptive("uneven", x, (4, 7))
+    yield adaptive("uneven-cl", cl(x), (4, 7))
+    yield adaptive("larger", x, (None, 13))
+    yield adaptive("own", x, (None, None))
+    yield adaptive("slice", tensor(2, 8, 9, 18)[:, ::2, :, 1::2], (1, 3))
+    yield adaptive("expanded", tensor(1, 1, 1, 8).expand(2, 4, 8, 8), 2)
+    yield adaptive("one-channel", tensor(2, 1, 6, 6), 1)
+    yield adaptive("empty-batch", tensor(0, 3, 6, 6), 2)
+    yield adaptive("unbatched", tensor(5, 6, 6), (2, None))
+
 
 def by_name(name: str, dtype: torch.dtype = torch.float32) -> Sample:
     """The sample whose str() is ``name``."""
@@ -238,7 +255,7 @@ def error_bound(sample: Sample, packed: bool = False) -> Tensor | float:
     dtype = sample.args[0].dtype
     eps = torch.finfo(dtype).eps
     magnitude = sample.map(lambda x: x.double().abs())
-    if sample.op == "avg_pool2d":
+    if sample.op in ("avg_pool2d", "adaptive_avg_pool2d"):
         return (magnitude.expected() + 1) * 16 * eps
     weight = sample.args[1]
     terms = weight[0].numel()

@@ -80,6 +80,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
         lambda x, w, b: ops.avg_pool2d(x, 2, divisor_override=0),
         "divisor_override must not be 0",
     ),
+    "adaptive_avg_pool2d size": (
+        (X, W, None),
+        lambda x, w, b: ops.adaptive_avg_pool2d(x, (2, 0)),
+        "zoo::adaptive_avg_pool2d: output_size must be at least 1",
+    ),
     "avg_pool2d stride": (
         (X, W, None),
         lambda x, w, b: ops.avg_pool2d(x, 2, 0),

@@ -26,6 +26,8 @@ CHECKED = [
     "avg_pool2d-ceil-without-pad",
     "avg_pool2d-divisor",
     "avg_pool2d-unbatched",
+    "adaptive_avg_pool2d-global-cl",
+    "adaptive_avg_pool2d-uneven",
 ]
 
 
@@ -108,7 +110,15 @@ def test_residual_without_bias() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["conv2d-silu", "conv2d-relu", "conv2d_pool-max", "max_pool2d-2", "avg_pool2d-2"]
+    "name",
+    [
+        "conv2d-silu",
+        "conv2d-relu",
+        "conv2d_pool-max",
+        "max_pool2d-2",
+        "avg_pool2d-2",
+        "adaptive_avg_pool2d-uneven",
+    ],
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 def test_forward_mode(name: str) -> None:

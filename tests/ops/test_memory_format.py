@@ -46,7 +46,7 @@ def test_convolution_follows_input_and_weight(input_last: bool, weight_last: boo
 
 def test_pools_follow_their_input() -> None:
     x = torch.randn(2, 4, 6, 6)
-    for op in (ops.max_pool2d, ops.avg_pool2d):
+    for op in (ops.max_pool2d, ops.avg_pool2d, ops.adaptive_avg_pool2d):
         assert op(x, 2).is_contiguous()
         assert op(last(x), 2).is_contiguous(memory_format=torch.channels_last)
 

@@ -15,6 +15,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "nn.functional.conv2d": ops.conv2d,
     "nn.functional.max_pool2d": ops.max_pool2d,
     "nn.functional.avg_pool2d": ops.avg_pool2d,
+    "nn.functional.adaptive_avg_pool2d": ops.adaptive_avg_pool2d,
 }
 
 

@@ -26,6 +26,8 @@ CHECKED = [
     "max_pool2d-ceil",
     "max_pool2d-indices-cl",
     "avg_pool2d-ceil-without-pad",
+    "adaptive_avg_pool2d-global",
+    "adaptive_avg_pool2d-uneven-cl",
 ]
 
 

@@ -6,6 +6,7 @@ at run time; whatever they decline runs in :mod:`zoo.ops.reference`'s compositio
 docs/ops.md says more.
 """
 
+from zoo.ops._adaptive_avg_pool2d import adaptive_avg_pool2d
 from zoo.ops._avg_pool2d import avg_pool2d
 from zoo.ops._conv2d import Activation, Precision, conv2d
 from zoo.ops._conv2d_packed import conv2d_packed, conv2d_pool_packed, conv2d_prepack
@@ -26,6 +27,7 @@ __all__ = [
     "Activation",
     "Pool",
     "Precision",
+    "adaptive_avg_pool2d",
     "avg_pool2d",
     "build_info",
     "conv2d",

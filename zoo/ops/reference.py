@@ -74,3 +74,4 @@ def conv2d_pool(
 
 max_pool2d = F.max_pool2d
 avg_pool2d = F.avg_pool2d
+adaptive_avg_pool2d = F.adaptive_avg_pool2d

@@ -19,8 +19,7 @@ void run_pool2d(const Pool2dParams& p, const T* input, T* output, int64_t* indic
       return parallel_for(parallel, p.batch * pieces, [&](int64_t begin, int64_t end, int32_t) {
         for (int64_t i = begin; i < end; ++i) {
           const int64_t c = i % pieces * kMaps;
-          GlobalPooling<T, kMax>::channels(pooling, i / pieces,
-                                           {c, lesser(c + kMaps, p.channels)});
+          GlobalPooling<T, kMax>::channels(pooling, i / pieces, {c, lesser(c + kMaps, p.channels)});
         }
       });
     }

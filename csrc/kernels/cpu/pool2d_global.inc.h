@@ -17,9 +17,8 @@ struct GlobalPooling {
   static bool takes(const Pool2dParams& p) {
     const Window& w = p.window;
     return !p.adaptive && p.out_h == 1 && p.out_w == 1 && w.pad_h == 0 && w.pad_w == 0 &&
-           w.kernel_h == p.in_h && w.kernel_w == p.in_w && w.dilation_h == 1 &&
-           w.dilation_w == 1 && p.input.w == 1 && p.input.h == p.in_w &&
-           p.in_h * p.in_w >= kLanes;
+           w.kernel_h == p.in_h && w.kernel_w == p.in_w && w.dilation_h == 1 && w.dilation_w == 1 &&
+           p.input.w == 1 && p.input.h == p.in_w && p.in_h * p.in_w >= kLanes;
   }
 
   struct Reduction {
@@ -30,9 +29,7 @@ struct GlobalPooling {
       if (kMax) nan = V::either(nan, is_nan(value));
       best = kMax ? max(best, value) : best + value;
     }
-    V result() const {
-      return kMax ? select(nan, V::broadcast(__builtin_nanf("")), best) : best;
-    }
+    V result() const { return kMax ? select(nan, V::broadcast(__builtin_nanf("")), best) : best; }
   };
   static Reduction nothing() {
     return {kMax ? V::broadcast(-__builtin_inf()) : V::zero(), is_nan(V::zero())};
@@ -69,8 +66,7 @@ struct GlobalPooling {
     Reduction all = nothing();
     ZOO_UNROLL
     for (int64_t i = 0; i < kLanes; ++i) all.take(V::load(turned + i * kLanes));
-    const V result =
-        kMax ? all.result() : all.result() / V::broadcast(pooling.divisor(0, 0));
+    const V result = kMax ? all.result() : all.result() / V::broadcast(pooling.divisor(0, 0));
     store_lanes(result, pooling.output.at(image, range.begin, 0, 0), p.output.c, n);
   }
 };

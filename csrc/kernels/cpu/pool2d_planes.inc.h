@@ -14,7 +14,7 @@ template <typename T, bool kMax>
 struct PlanePooling {
   using V = Vec<T>;
   static constexpr int64_t kLanes = V::kLanes;
-  static constexpr int64_t kColumns = 2048;     // of the buffer,
+  static constexpr int64_t kColumns = 2048;      // of the buffer,
   static constexpr int64_t kSlack = 2 * kLanes;  // besides what a row's last vectors touch
 
   const Pooling<T>& pooling;

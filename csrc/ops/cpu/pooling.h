@@ -1,4 +1,4 @@
-// What max_pool2d and avg_pool2d share on the CPU.
+// What the pools share on the CPU.
 #pragma once
 
 #include <ATen/core/Tensor.h>
