@@ -218,7 +218,9 @@ def test_main_module_and_script_are_the_same(zoo_process):
     assert direct.stdout == zoo_process("--help").stdout
 
 
-@pytest.mark.parametrize("arguments", [["list-losses"], ["--help"], ["plugins", "--format", "json"]])
+@pytest.mark.parametrize(
+    "arguments", [["list-losses"], ["--help"], ["plugins", "--format", "json"]]
+)
 def test_full_disk_is_one_line(environment, arguments):
     with open("/dev/full", "w") as full:
         result = subprocess.run(
