@@ -67,6 +67,7 @@ void append(py::list& rows, const char* isa, const char* dtype, const Kernels<T>
   if (kernels.depthwise.run) add("conv2d", kernels.depthwise.name);
   if (kernels.winograd4.run) add("conv2d", kernels.winograd4.name);
   if (kernels.winograd2.run) add("conv2d", kernels.winograd2.name);
+  if (kernels.direct.run) add("conv2d", kernels.direct.name);
   if (kernels.gemm.run) add("conv2d", kernels.gemm.name);
   if (kernels.pool.max_pool2d) add("max_pool2d", std::string("max_pool2d_") + isa);
   if (kernels.pool.avg_pool2d) add("avg_pool2d", std::string("avg_pool2d_") + isa);

@@ -65,6 +65,16 @@ const char* winograd2_declines(const Conv2dParams& p, const Conv2dWish& wish) {
                         : "too few 2x2 tiles to pay for transforming the weights";
 }
 
+// Beyond these limits the GEMM's blocks pay for copying windows (Zen 3, AVX2).
+const char* direct_declines(const Conv2dParams& p, const Conv2dWish& wish) {
+  constexpr int64_t kMostDepth = 256, kMostWeights = 98304;
+  if (const char* reason = unsupported(wish.dtype)) return reason;
+  if (p.groups != 1) return "direct takes one group only";
+  const int64_t depth = p.window.kernel_h * p.window.kernel_w * p.in_channels;
+  if (depth > kMostDepth) return "more than 256 products an output";
+  return depth * p.out_channels > kMostWeights ? "more than 98304 weights" : nullptr;
+}
+
 const char* gemm_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = unsupported(wish.dtype)) return reason;
   return packing_declines(Packing::gemm, weight_size(p), p.groups);
@@ -78,6 +88,7 @@ const Conv2dCandidate kConv2dList[] = {
     {Conv2dImpl::depthwise, "depthwise", depthwise_declines},
     {Conv2dImpl::winograd4, "winograd4", winograd4_declines},
     {Conv2dImpl::winograd2, "winograd2", winograd2_declines},
+    {Conv2dImpl::direct, "direct", direct_declines},
     {Conv2dImpl::gemm, "gemm", gemm_declines},
     {Conv2dImpl::aten, "aten", aten_declines},
 };
@@ -95,7 +106,7 @@ Packing packing_of(Conv2dImpl impl, const Conv2dParams& params) {
   return direct_packing(weight_size(params), params.groups);
 }
 
-Conv2dImpl impl_of(Packing packing) {
+Conv2dImpl impl_of(Packing packing, const Conv2dParams& params, const Conv2dWish& wish) {
   switch (packing) {
     case Packing::depthwise:
       return Conv2dImpl::depthwise;
@@ -103,15 +114,15 @@ Conv2dImpl impl_of(Packing packing) {
       return Conv2dImpl::winograd4;
     case Packing::winograd2:
       return Conv2dImpl::winograd2;
-    default:
-      return Conv2dImpl::gemm;
+    case Packing::gemm:
+      break;
   }
+  return direct_declines(params, wish) == nullptr ? Conv2dImpl::direct : Conv2dImpl::gemm;
 }
 
 const char* packing_name(Packing packing) {
-  const Conv2dCandidate* candidate = kConv2dList;
-  while (candidate->impl != impl_of(packing)) ++candidate;
-  return candidate->name;
+  constexpr const char* kNames[] = {"gemm", "depthwise", "winograd4", "winograd2"};
+  return kNames[static_cast<int32_t>(packing)];
 }
 
 WeightSize weight_size(const Conv2dParams& p) {

@@ -6,7 +6,7 @@
 
 namespace zoo {
 
-enum class Conv2dImpl : int32_t { depthwise, winograd4, winograd2, gemm, aten };
+enum class Conv2dImpl : int32_t { depthwise, winograd4, winograd2, direct, gemm, aten };
 
 enum class DType : int32_t { float32, float64, other };
 
@@ -35,8 +35,8 @@ WeightSize weight_size(const Conv2dParams& params);
 // The layout of the weights that an implementation reads; aten reads plain ones, which are packed
 // in the layout that serves all.
 Packing packing_of(Conv2dImpl impl, const Conv2dParams& params);
-// The other way about, and its name in the list.
-Conv2dImpl impl_of(Packing packing);
+// The implementation that a weight packed so gets.
+Conv2dImpl impl_of(Packing packing, const Conv2dParams& params, const Conv2dWish& wish);
 const char* packing_name(Packing packing);
 
 // Whether the pool, if there is one, is one that Winograd's kernels fuse: 2x2, stride 2.

@@ -86,6 +86,7 @@ struct Merged {
       const Kernels<T>& own = kernels_of<T>(*table);
       if (own.gemm.run != nullptr) levels[i].gemm = own.gemm;
       if (own.depthwise.run != nullptr) levels[i].depthwise = own.depthwise;
+      if (own.direct.run != nullptr) levels[i].direct = own.direct;
       if (own.winograd4.run != nullptr) levels[i].winograd4 = own.winograd4;
       if (own.winograd2.run != nullptr) levels[i].winograd2 = own.winograd2;
       if (own.pool.max_pool2d != nullptr) levels[i].pool.max_pool2d = own.pool.max_pool2d;

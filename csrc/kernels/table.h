@@ -5,7 +5,7 @@
 
 namespace zoo {
 
-// Packed weights of the GEMM kernel, the same for every instruction set:
+// Packed weights of the GEMM and the direct kernel, the same for every instruction set:
 //   [groups][ceil(O/groups / 32)][kernel_h * kernel_w * C/groups][32]
 // with the depth in the order (row, column, channel), and zeros where O/groups ends.
 // Packed weights of the depthwise kernel: [kernel_h * kernel_w][ceil(C / 32) * 32].
@@ -35,6 +35,7 @@ template <typename T>
 struct Kernels {
   Conv2dKernel<T> gemm;       // any shape
   Conv2dKernel<T> depthwise;  // groups == in_channels == out_channels; any window
+  Conv2dKernel<T> direct;     // one group; made for little depth
   // 3x3, stride 1, dilation 1, one group; the pool, if any, 2x2 with stride 2 and no padding. The
   // numbers are those of a tile's outputs in a row. Null for double.
   Conv2dKernel<T> winograd4, winograd2;

@@ -50,9 +50,20 @@ bool touched(const Conv2dParams& p, Packing packing, const Tensor<T>& input, int
   return false;
 }
 
+// How a case's tensors lie in memory: in any way, or dense.
+enum class Layout { any, nchw, channels_last };
+
+inline Strides strides_in(Layout layout, Random& random, const Shape& s, bool may_expand) {
+  const int64_t image = s.c * s.h * s.w;
+  if (layout == Layout::nchw) return {image, s.h * s.w, s.w, 1};
+  if (layout == Layout::channels_last) return {image, 1, s.w * s.c, s.c};
+  return random_strides(random, s, may_expand);
+}
+
 template <typename T>
-void run_case(Random& random, const KernelTable& table, Conv2dParams p, Packing packing,
-              bool special) {
+void run_case(Random& random, const KernelTable& table, Conv2dParams p, Conv2dImpl impl,
+              bool special, Layout layout = Layout::any) {
+  const Packing packing = packing_of(impl, p);
   const T gap = std::numeric_limits<T>::quiet_NaN();
   const int64_t in_group = p.in_channels / p.groups;
   const Shape in_shape{p.batch, p.in_channels, p.in_h, p.in_w};
@@ -60,9 +71,9 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, Packing 
   const Shape out_shape =
       p.pool == Pool::none ? map_shape : Shape{p.batch, p.out_channels, p.pool_h, p.pool_w};
   const Shape weight_shape{p.out_channels, in_group, p.window.kernel_h, p.window.kernel_w};
-  p.input = random_strides(random, in_shape, true);
-  p.output = random_strides(random, out_shape, false);
-  p.residual = random_strides(random, map_shape, true);
+  p.input = strides_in(layout, random, in_shape, true);
+  p.output = strides_in(layout, random, out_shape, false);
+  p.residual = strides_in(layout, random, map_shape, true);
 
   Tensor<T> input(in_shape, p.input, gap);
   Tensor<T> weight(weight_shape, random_strides(random, weight_shape, false), gap);
@@ -84,7 +95,7 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, Packing 
   CHECK(recognise_packing(count, weight_size(p), p.groups, &recognised) && recognised == packing);
   std::unique_ptr<T[]> packed(new T[count]);
   pack_weight(packing, weight.data.get(), weight.strides, weight_size(p), p.groups, packed.get());
-  const Conv2dKernel<T>& kernel = kernel_of(kernels_of<T>(table), packing);
+  const Conv2dKernel<T>& kernel = kernel_of(kernels_of<T>(table), impl);
 
   const int32_t threads = random.pick({1, 2, 5});
   Threads pool(threads);

@@ -25,12 +25,33 @@ const Case kCases[] = {
     {"3x3 256@14", 1, 256, 14, 256, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
     {"3x3 512@7", 1, 512, 7, 512, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
     {"3x3 512@7 b8", 8, 512, 7, 512, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"1x1 16->64@112", 1, 16, 112, 64, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
+    {"1x1 16->64@112 nchw", 1, 16, 112, 64, 1, 1, 0, 1, false, Pool::none, 1, 1, 0},
     {"1x1 64->256@56", 1, 64, 56, 256, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
     {"1x1 64->256@56 nchw", 1, 64, 56, 256, 1, 1, 0, 1, false, Pool::none, 1, 1, 0},
+    {"1x1 64->256@56 b8", 8, 64, 56, 256, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
     {"1x1 1024->256@14", 1, 1024, 14, 256, 1, 1, 0, 1, true, Pool::none, 1, 1, 0},
     {"stem 7x7 s2 3->64@224", 1, 3, 224, 64, 7, 2, 3, 1, true, Pool::none, 1, 1, 0},
+    {"stem 7x7 s2 nchw", 1, 3, 224, 64, 7, 2, 3, 1, false, Pool::none, 1, 1, 0},
+    {"3x3 s2 3->16@224", 1, 3, 224, 16, 3, 2, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 s2 3->16@224 nchw", 1, 3, 224, 16, 3, 2, 1, 1, false, Pool::none, 1, 1, 0},
+    {"3x3 s2 3->32@224", 1, 3, 224, 32, 3, 2, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 3->64@224", 1, 3, 224, 64, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 3->64@224 nchw", 1, 3, 224, 64, 3, 1, 1, 1, false, Pool::none, 1, 1, 0},
+    {"3x3 3->16@32", 1, 3, 32, 16, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 3->16@32 nchw", 1, 3, 32, 16, 3, 1, 1, 1, false, Pool::none, 1, 1, 0},
+    {"3x3 3->32@32 b32", 32, 3, 32, 32, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 1->32@28 b32", 32, 1, 28, 32, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 16@56", 1, 16, 56, 16, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 24@56", 1, 24, 56, 24, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 28@28", 1, 28, 28, 28, 3, 1, 1, 1, true, Pool::none, 1, 1, 0},
+    {"3x3 s2 16->32@112", 1, 16, 112, 32, 3, 2, 1, 1, true, Pool::none, 1, 1, 0},
+    {"4x4 s4 3->96@224", 1, 3, 224, 96, 4, 4, 0, 1, true, Pool::none, 1, 1, 0},
+    {"4x4 s4 3->96@224 nchw", 1, 3, 224, 96, 4, 4, 0, 1, false, Pool::none, 1, 1, 0},
     {"stem + max 3x3 s2", 1, 3, 224, 64, 7, 2, 3, 1, true, Pool::max, 3, 2, 1},
     {"3x3 3->32@32 b32 + max 2", 32, 3, 32, 32, 3, 1, 0, 1, true, Pool::max, 2, 2, 0},
+    {"stem + max 3x3 s2 nchw", 1, 3, 224, 64, 7, 2, 3, 1, false, Pool::max, 3, 2, 1},
+    {"3x3 3->32@32 b32 + max 2 nchw", 32, 3, 32, 32, 3, 1, 0, 1, false, Pool::max, 2, 2, 0},
     {"3x3 64@224 + max 2", 1, 64, 224, 64, 3, 1, 1, 1, true, Pool::max, 2, 2, 0},
     {"depthwise 3x3 96@56", 1, 96, 56, 96, 3, 1, 1, 96, true, Pool::none, 1, 1, 0},
     {"depthwise 3x3 96@56 nchw", 1, 96, 56, 96, 3, 1, 1, 96, false, Pool::none, 1, 1, 0},
@@ -94,9 +115,9 @@ void measure(const KernelTable& table, const Case& z) {
   p.input = dense(in, z.last), p.output = dense(out, z.last);
   const Buffer input(in.count()), output(out.count()), bias(z.o);
   const double flops = 2.0 * double(z.n * z.o * p.out_h * p.out_w * (z.c / z.g) * z.k * z.k);
-  for (Packing packing : packings_for(p)) {
-    const Buffer packed(packed_size(packing, weight_size(p), p.groups));
-    const auto& kernel = kernel_of(table.f32, packing);
+  for (Conv2dImpl impl : implementations_for(p)) {
+    const Buffer packed(packed_size(packing_of(impl, p), weight_size(p), p.groups));
+    const auto& kernel = kernel_of(table.f32, impl);
     const Buffer workspace(kernel.workspace_bytes(p, 1) / 4);
     Parallel one;
     const double best = best_of([&] {

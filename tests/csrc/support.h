@@ -55,26 +55,33 @@ const Kernels<T>& kernels_of(const KernelTable& table) {
 }
 
 template <typename T>
-const Conv2dKernel<T>& kernel_of(const Kernels<T>& kernels, Packing packing) {
-  switch (packing) {
-    case Packing::depthwise:
+const Conv2dKernel<T>& kernel_of(const Kernels<T>& kernels, Conv2dImpl impl) {
+  switch (impl) {
+    case Conv2dImpl::depthwise:
       return kernels.depthwise;
-    case Packing::winograd4:
+    case Conv2dImpl::winograd4:
       return kernels.winograd4;
-    case Packing::winograd2:
+    case Conv2dImpl::winograd2:
       return kernels.winograd2;
-    case Packing::gemm:
-      break;
+    case Conv2dImpl::direct:
+      return kernels.direct;
+    default:
+      return kernels.gemm;
   }
-  return kernels.gemm;
 }
 
-// Every layout that serves the case, in the order of the enumeration.
-inline std::vector<Packing> packings_for(const Conv2dParams& p) {
-  std::vector<Packing> all;
-  for (Packing one : {Packing::gemm, Packing::depthwise, Packing::winograd4, Packing::winograd2}) {
-    if (packing_declines(one, weight_size(p), p.groups) == nullptr &&
-        packing_declines(one, p.window) == nullptr && (!is_winograd(one) || pool_of_two(p))) {
+// Every implementation that can do the case, quick or not.
+inline std::vector<Conv2dImpl> implementations_for(const Conv2dParams& p) {
+  std::vector<Conv2dImpl> all;
+  for (Conv2dImpl one : {Conv2dImpl::gemm, Conv2dImpl::direct, Conv2dImpl::depthwise,
+                         Conv2dImpl::winograd4, Conv2dImpl::winograd2}) {
+    const bool winograd = one == Conv2dImpl::winograd4 || one == Conv2dImpl::winograd2;
+    const bool depthwise = direct_packing(weight_size(p), p.groups) == Packing::depthwise;
+    const Packing packing = packing_of(one, p);
+    if (winograd ? packing_declines(packing, weight_size(p), p.groups) == nullptr &&
+                       packing_declines(packing, p.window) == nullptr && pool_of_two(p)
+                 : depthwise == (one == Conv2dImpl::depthwise) &&
+                       (one != Conv2dImpl::direct || p.groups == 1)) {
       all.push_back(one);
     }
   }
@@ -213,6 +220,7 @@ void test_dispatch();
 void test_pack();
 void test_activations();
 void test_conv2d();
+void test_direct();
 void test_winograd();
 void test_pool2d();
 

@@ -46,6 +46,7 @@ void test_dispatch() {
     CHECK(active_isa() == (table != nullptr ? isa : before));
     // A level lends what it lacks from the one below.
     CHECK(active_kernels<float>().gemm.run != nullptr);
+    CHECK(active_kernels<float>().direct.run != nullptr);
     CHECK(active_kernels<float>().winograd4.run != nullptr);
     CHECK(active_kernels<float>().winograd2.run != nullptr);
     CHECK(active_kernels<double>().winograd4.run == nullptr);

@@ -95,6 +95,12 @@ std::vector<Conv2dParams> large_cases() {
   return cases;
 }
 
+// The one that takes every case with these weights.
+Conv2dImpl implementation(const Conv2dParams& p) {
+  return direct_packing(weight_size(p), p.groups) == Packing::depthwise ? Conv2dImpl::depthwise
+                                                                        : Conv2dImpl::gemm;
+}
+
 }  // namespace
 
 void test_conv2d() {
@@ -104,15 +110,15 @@ void test_conv2d() {
     Random random(7);
     for (int i = 0; i < cases; ++i) {
       const Conv2dParams p = random_case(random, i % 8 == 0);
-      const Packing packing = direct_packing(weight_size(p), p.groups);
-      run_case<float>(random, *table, p, packing, i % 5 == 0);
+      const Conv2dImpl impl = implementation(p);
+      run_case<float>(random, *table, p, impl, i % 5 == 0);
       if (table->f64.gemm.run != nullptr && i % 4 == 0) {
-        run_case<double>(random, *table, p, packing, false);
+        run_case<double>(random, *table, p, impl, false);
       }
     }
     for (const Conv2dParams& p : large_cases()) {
-      const Packing packing = direct_packing(weight_size(p), p.groups);
-      for (int i = 0; i < 3; ++i) run_case<float>(random, *table, p, packing, false);
+      const Conv2dImpl impl = implementation(p);
+      for (int i = 0; i < 3; ++i) run_case<float>(random, *table, p, impl, false);
     }
   }
 }

@@ -4,7 +4,7 @@
 namespace zoo::test {
 namespace {
 
-constexpr Packing kWinograd[] = {Packing::winograd4, Packing::winograd2};
+constexpr Conv2dImpl kWinograd[] = {Conv2dImpl::winograd4, Conv2dImpl::winograd2};
 
 Conv2dParams make(int64_t n, int64_t c, int64_t h, int64_t w, int64_t o, int64_t pad,
                   Pool pool = Pool::none) {
@@ -25,7 +25,7 @@ Conv2dParams make(int64_t n, int64_t c, int64_t h, int64_t w, int64_t o, int64_t
 void test_edges(const KernelTable& table, int cases) {
   Random random(23);
   const auto run = [&](Conv2dParams p, bool special) {
-    for (Packing packing : kWinograd) run_case<float>(random, table, p, packing, special);
+    for (Conv2dImpl impl : kWinograd) run_case<float>(random, table, p, impl, special);
   };
   for (int64_t side = 1; side <= 33; ++side) run(make(1, 3, side, 34 - side, 5, 1), false);
   for (int64_t channels = 1; channels <= 33; ++channels) {
@@ -71,10 +71,11 @@ struct Dense {
   }
   static Strides last(int64_t c, int64_t h, int64_t w) { return {h * w * c, 1, w * c, c}; }
 
-  void run(const KernelTable& table, const Conv2dParams& p, Packing packing, int32_t threads) {
+  void run(const KernelTable& table, const Conv2dParams& p, Conv2dImpl impl, int32_t threads) {
+    const Packing packing = packing_of(impl, p);
     std::vector<float> packed(static_cast<size_t>(packed_size(packing, weight_size(p), 1)));
     pack_weight(packing, weight.data.get(), weight.strides, weight_size(p), 1, packed.data());
-    const Conv2dKernel<float>& kernel = kernel_of(table.f32, packing);
+    const Conv2dKernel<float>& kernel = kernel_of(table.f32, impl);
     const int64_t bytes = kernel.workspace_bytes(p, threads);
     void* workspace = std::aligned_alloc(64, static_cast<size_t>(bytes + 63) / 64 * 64);
     kernel.run(p, input.data.get(), packed.data(), bias.data(), nullptr, output.data.get(),
@@ -116,22 +117,22 @@ void test_accuracy(const KernelTable& table) {
               convolution<float>(p, z.input, z.weight, z.bias.data(), nullptr, i...).value);
           most = std::max(most, std::abs(expected.back()));
         });
-        for (const Packing packing : kWinograd) {
-          z.run(table, p, packing, 2);
+        for (const Conv2dImpl impl : kWinograd) {
+          z.run(table, p, impl, 2);
           double worst = 0;
           size_t at = 0;
           z.output.each([&](auto... i) {
             worst = std::max(worst, std::abs(z.output.at(i...) - expected[at++]));
           });
-          const double bound = packing == Packing::winograd4 ? 4e-6 : 1.5e-6;
+          const double bound = impl == Conv2dImpl::winograd4 ? 4e-6 : 1.5e-6;
           if (!(worst <= bound * most)) {
             std::fprintf(stderr, "%s c%ld: %.2g of the maximum\n",
-                         kernel_of(table.f32, packing).name, c, worst / most);
+                         kernel_of(table.f32, impl).name, c, worst / most);
           }
           CHECK(worst <= bound * most);
           if (std::getenv("ZOO_TEST_VERBOSE") != nullptr) {
             std::printf("%s c%ld %s%s: error %.2g of the output's maximum\n",
-                        kernel_of(table.f32, packing).name, c, unequal ? "unequal " : "",
+                        kernel_of(table.f32, impl).name, c, unequal ? "unequal " : "",
                         rectified ? "rectified" : "", worst / most);
           }
         }
@@ -149,11 +150,11 @@ void test_threads(const KernelTable& table) {
     Dense z(p);
     fill(random, z.input);
     fill(random, z.weight);
-    for (const Packing packing : kWinograd) {
-      z.run(table, p, packing, 1);
+    for (const Conv2dImpl impl : kWinograd) {
+      z.run(table, p, impl, 1);
       const std::vector<float> one(z.output.data.get(), z.output.data.get() + z.output.size);
       for (const int32_t threads : {2, 5}) {
-        z.run(table, p, packing, threads);
+        z.run(table, p, impl, threads);
         CHECK(std::memcmp(one.data(), z.output.data.get(), one.size() * sizeof(float)) == 0);
       }
     }
@@ -174,7 +175,7 @@ void test_selection() {
   CHECK(chosen(make(1, 512, 7, 7, 512, 1), false) == Conv2dImpl::gemm);
   CHECK(chosen(make(8, 512, 7, 7, 512, 1), true) == Conv2dImpl::winograd4);
   CHECK(chosen(make(1, 64, 1, 1, 64, 1), true) == Conv2dImpl::gemm);
-  CHECK(chosen(make(1, 15, 56, 56, 64, 1), true) == Conv2dImpl::gemm);
+  CHECK(chosen(make(1, 15, 56, 56, 64, 1), true) == Conv2dImpl::direct);
   CHECK(chosen(make(1, 64, 56, 56, 15, 1), true) == Conv2dImpl::gemm);
 
   Conv2dParams p = make(1, 64, 56, 56, 64, 1, Pool::max);

@@ -3,6 +3,7 @@
 
 #include "../table.h"
 #include "conv2d_depthwise.inc.h"
+#include "conv2d_direct.inc.h"
 #include "conv2d_gemm.inc.h"
 #include "conv2d_winograd.inc.h"
 #include "pool2d.inc.h"
@@ -11,18 +12,19 @@ namespace zoo {
 namespace {
 
 template <typename T>
-constexpr Kernels<T> kernels(const char* gemm, const char* depthwise) {
+constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char* direct) {
   return {{gemm, gemm_workspace_bytes<T>, gemm_run<T>},
           {depthwise, depthwise_workspace_bytes<T>, depthwise_run<T>},
+          {direct, direct_workspace_bytes<T>, direct_run<T>},
           {},
           {},
           {max_pool2d<T>, avg_pool2d<T>}};
 }
 
 template <typename T>
-constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char* winograd4,
-                             const char* winograd2) {
-  Kernels<T> all = kernels<T>(gemm, depthwise);
+constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char* direct,
+                             const char* winograd4, const char* winograd2) {
+  Kernels<T> all = kernels<T>(gemm, depthwise, direct);
   all.winograd4 = {winograd4, winograd_workspace_bytes<T, Winograd4>, winograd_run<T, Winograd4>};
   all.winograd2 = {winograd2, winograd_workspace_bytes<T, Winograd2>, winograd_run<T, Winograd2>};
   return all;

@@ -39,6 +39,8 @@ const Conv2dKernel<T>& kernel_of(Conv2dImpl impl) {
   switch (impl) {
     case Conv2dImpl::depthwise:
       return kernels.depthwise;
+    case Conv2dImpl::direct:
+      return kernels.direct;
     case Conv2dImpl::winograd4:
       return kernels.winograd4;
     case Conv2dImpl::winograd2:
@@ -102,7 +104,7 @@ std::optional<at::Tensor> convolve(const char* op, Conv2dParams params, bool exa
     return std::nullopt;
   }
   if (packed) {
-    impl = impl_of(*weight.packing);
+    impl = impl_of(*weight.packing, params, wish);
     if (is_winograd(*weight.packing) && wish.dtype != DType::float32) {
       declined(op, "packed_weight is packed for Winograd, which is for float32 only");
       return std::nullopt;

@@ -1,0 +1,289 @@
+// A convolution of little depth (kernel_h * kernel_w * C) by its definition, without copying
+// windows as the GEMM does: that would take longer than multiplying.
+//
+// A unit of work is a block of output rows and columns times a slice of panels (32 filters each, in
+// the GEMM's layout). The input that the block sees is copied once to lines, padded with zeros; or
+// where nothing has to be padded, it stays where it is. What a depth step (row, column, channel)
+// adds to the address of a pixel's input is the same for all pixels: a table of these offsets makes
+// every window, stride, dilation and layout the same to the microkernel. Where the output's
+// channels are together, the lanes of its vectors are filters; where the columns are, pixels.
+#pragma once
+
+#include "activation.inc.h"
+#include "conv2d_direct_plan.inc.h"
+#include "conv2d_direct_tile.inc.h"
+
+namespace zoo {
+namespace {
+
+template <typename T>
+struct Direct {
+  using V = Vec<T>;
+  static constexpr int64_t kLanes = V::kLanes, kTileLanes = V::kTileVecs * kLanes;
+  static constexpr DirectTiles<T> kTiles = DirectTiles<T>::make();
+
+  const Conv2dParams& p;
+  const DirectPlan& plan;
+  const T* input;
+  const T* weight;
+  const T* bias;
+  const T* residual;
+  char* workspace;
+
+  int64_t* offsets() const { return reinterpret_cast<int64_t*>(workspace); }
+  char* memory(int32_t thread) const {
+    return workspace + plan.offsets_bytes + thread * plan.thread_bytes();
+  }
+
+  void set_offsets() const {
+    const Window& w = p.window;
+    int64_t* to = offsets();
+    for (int64_t r = 0; r < w.kernel_h; ++r) {
+      for (int64_t s = 0; s < w.kernel_w; ++s) {
+        const int64_t x = s * w.dilation_w;
+        const int64_t tap = r * w.dilation_h * plan.line + x % plan.phases * plan.phase +
+                            x / plan.phases * plan.column;
+        for (int64_t c = 0; c < p.in_channels; ++c) *to++ = tap + c * plan.channel;
+      }
+    }
+  }
+
+  static void zero(T* to, int64_t n) {
+    for (; n >= kLanes; n -= kLanes, to += kLanes) V::zero().store(to);
+    if (n > 0) V::zero().store(to, n);
+  }
+
+  // n elements that are `stride` apart.
+  static void gather(T* to, const T* from, int64_t stride, int64_t n) {
+    const auto all = [&](auto load) {
+      for (; n >= kLanes; n -= kLanes, to += kLanes, from += kLanes * stride) load(from).store(to);
+    };
+    if (stride == 1) all(LoadAll<T>{});
+    if (stride == 2) all(LoadEven<T>{});
+    if (stride == 1 && n > 0) return V::load(from, n).store(to, n);
+    for (int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
+  }
+
+  // One row of the map from column w0 on, where `row` is column 0; null for a row of padding.
+  [[gnu::noinline]] void fill_line(const T* row, int64_t w0, T* line) const {
+    if (row == nullptr) return zero(line, plan.line);
+    const int64_t begin = clamp(-w0, 0, plan.in_columns);
+    const int64_t end = clamp(p.in_w - w0, begin, plan.in_columns);
+    if (plan.column != 1 || p.in_channels == 1) {  // channels together
+      const int64_t c = p.in_channels;
+      if (plan.phases == 1) {
+        zero(line, begin * c);
+        if (p.input.w == c || c == 1) {
+          gather(line + begin * c, row + (w0 + begin) * p.input.w, c == 1 ? p.input.w : 1,
+                 (end - begin) * c);
+        } else {
+          for (int64_t x = begin; x < end; ++x) {
+            gather(line + x * c, row + (w0 + x) * p.input.w, 1, c);
+          }
+        }
+        return zero(line + end * c, (plan.in_columns - end) * c);
+      }
+    }
+    for (int64_t phase = 0; phase < plan.phases; ++phase) {
+      const auto places = [&](int64_t x) { return larger(ceil_div(x - phase, plan.phases), 0); };
+      const int64_t first = places(begin), last = places(end), all = places(plan.in_columns);
+      const T* from = row + (w0 + phase + first * plan.phases) * p.input.w;
+      T* to = line + phase * plan.phase;
+      for (int64_t c = 0; c < p.in_channels; ++c, from += p.input.c, to += plan.channel) {
+        zero(to, first);
+        gather(to + first, from, plan.phases * p.input.w, last - first);
+        zero(to + last, all - last);
+      }
+    }
+  }
+
+  // The input of a block; returns where that of its first output is.
+  const T* lines(int64_t image, Range ys, Range xs, int32_t thread) const {
+    const Window& w = p.window;
+    const int64_t h0 = ys.begin * w.stride_h - w.pad_h, w0 = xs.begin * w.stride_w - w.pad_w;
+    if (plan.in_place) return input + offset(p.input, image, 0, h0, w0);
+    T* const to = reinterpret_cast<T*>(memory(thread));
+    const int64_t rows =
+        (ys.end - ys.begin - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
+    for (int64_t r = 0; r < rows; ++r) {
+      const bool inside = h0 + r >= 0 && h0 + r < p.in_h;
+      fill_line(inside ? input + image * p.input.n + (h0 + r) * p.input.h : nullptr, w0,
+                to + r * plan.line);
+    }
+    return to;
+  }
+
+  // How the rows and lanes of a tile lie in the output and the residual.
+  struct Out {
+    int64_t row, lane, extra_row, extra_lane;
+    bool straight;  // vectors can be stored as they are
+  };
+
+  // Bias and products of a tile to its place, the slow way: any strides, lanes, activation.
+  void finish(DirectRow<T> row, const Out& out, int64_t rows, int64_t vecs, int64_t lanes) const {
+    alignas(64) T sums[V::kTileRows * kTileLanes];
+    T* const to = row.to;
+    const T* const extra = row.extra;
+    row.to = sums;
+    row.to_row = kTileLanes;
+    row.extra = nullptr;
+    row.least = static_cast<T>(-__builtin_inf());
+    kTiles.run[plan.pixel_lanes][vecs - 1][rows - 1](row, 1);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < lanes; j += kLanes) {
+        const int64_t n = lesser(kLanes, lanes - j);
+        V x = V::load(sums + i * kTileLanes + j);
+        if (extra != nullptr) {
+          x = x + load_lanes(extra + i * out.extra_row + j * out.extra_lane, out.extra_lane, n);
+        }
+        store_lanes(activate(p.activation, x), to + i * out.row + j * out.lane, out.lane, n);
+      }
+    }
+  }
+
+  // `count` tiles side by side, `pixels` apart; `row` moves on behind them.
+  void tiles(DirectRow<T>& row, const Out& out, int64_t count, int64_t pixels, int64_t rows,
+             int64_t vecs, int64_t lanes) const {
+    const int64_t to_pixel = plan.pixel_lanes ? out.lane : out.row;
+    const int64_t extra_pixel = plan.pixel_lanes ? out.extra_lane : out.extra_row;
+    const auto advance = [&](int64_t n) {
+      row.x += n * row.step;
+      row.to += n * to_pixel;
+      if (row.extra != nullptr) row.extra += n * extra_pixel;
+    };
+    if (out.straight && lanes == vecs * kLanes) {
+      kTiles.run[plan.pixel_lanes][vecs - 1][rows - 1](row, count);
+      return advance(count * pixels);
+    }
+    for (int64_t i = 0; i < count; ++i, advance(pixels)) finish(row, out, rows, vecs, lanes);
+  }
+
+  // A row of `pixels` outputs of `filters` filters, as many as a tile has.
+  void line(DirectRow<T> row, const Out& out, int64_t pixels, int64_t filters) const {
+    if (!plan.pixel_lanes) {
+      const int64_t vecs = ceil_div(filters, kLanes), count = ceil_div(pixels, V::kTileRows);
+      const int64_t size = pixels / count, longer = pixels % count;
+      if (longer > 0) tiles(row, out, longer, size + 1, size + 1, vecs, filters);
+      return tiles(row, out, count - longer, size, size, vecs, filters);
+    }
+    const int64_t whole = pixels / kTileLanes;
+    if (whole > 0) tiles(row, out, whole, kTileLanes, filters, V::kTileVecs, kTileLanes);
+    for (int64_t rest = pixels - whole * kTileLanes; rest > 0;) {
+      // The last vector overlaps the one before it.
+      const bool wide = rest > kLanes && pixels >= kTileLanes;
+      const int64_t lanes = lesser(wide ? kTileLanes : kLanes, pixels), back = lanes - rest;
+      if (back > 0) {
+        row.x -= back;
+        row.to -= back * out.lane;
+        if (row.extra != nullptr) row.extra -= back * out.extra_lane;
+      }
+      tiles(row, out, 1, lanes, filters, wide ? V::kTileVecs : 1, lanes);
+      rest -= lanes;
+    }
+  }
+
+  void unit(int64_t image, Range ys, Range xs, Range panels, const Target<T>& target,
+            int32_t thread) const {
+    const T* const x = lines(image, ys, xs, thread);
+    const bool relu = p.activation == Activation::relu;
+    DirectRow<T> row;
+    row.depth = plan.depth;
+    row.offsets = offsets();
+    row.step = plan.pixel_lanes ? 1 : p.window.stride_w * plan.column;
+    row.least = relu ? T(0) : static_cast<T>(-__builtin_inf());
+    const Strides &o = target.strides, &e = p.residual;
+    Out out = plan.pixel_lanes ? Out{o.c, o.w, e.c, e.w, false} : Out{o.w, o.c, e.w, e.c, false};
+    out.straight = out.lane == 1 && (residual == nullptr || out.extra_lane == 1) &&
+                   (relu || p.activation == Activation::none);
+    row.to_row = out.row;
+    row.extra_row = out.extra_row;
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      const int64_t first = panel * kPanel, filters = lesser(kPanel, p.out_channels - first);
+      alignas(64) T shift[kPanel] = {};
+      if (bias != nullptr) {
+        __builtin_memcpy(shift, bias + first, static_cast<std::size_t>(filters) * sizeof(T));
+      }
+      const int64_t width = plan.pixel_lanes ? V::kTileRows : kTileLanes;
+      const int64_t parts = ceil_div(filters, width);
+      for (int64_t i = 0; i < parts; ++i) {
+        const Range some = plan.pixel_lanes
+                               ? part(filters, parts, i)
+                               : Range{i * width, lesser((i + 1) * width, filters)};
+        row.b = weight + panel * plan.depth * kPanel + some.begin;
+        row.shift = shift + some.begin;
+        for (int64_t y = ys.begin; y < ys.end; ++y) {
+          row.x = x + (y - ys.begin) * p.window.stride_h * plan.line;
+          row.to = target.at(image, first + some.begin, y, xs.begin);
+          row.extra = residual == nullptr
+                          ? nullptr
+                          : residual + offset(e, image, first + some.begin, y, xs.begin);
+          line(row, out, xs.end - xs.begin, some.end - some.begin);
+        }
+      }
+    }
+  }
+
+  void plain(T* output, const Parallel& parallel) const {
+    const Target<T> target{output, p.output};
+    const int64_t blocks = plan.row_blocks * plan.column_blocks;
+    const int64_t units = p.out_h * p.out_w > 0 ? p.batch * blocks * plan.slices : 0;
+    parallel_for(parallel, units, [&](int64_t begin, int64_t end, int32_t thread) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t block = i / plan.slices % blocks, image = i / plan.slices / blocks;
+        unit(image, part(p.out_h, plan.row_blocks, block / plan.column_blocks),
+             part(p.out_w, plan.column_blocks, block % plan.column_blocks),
+             part(plan.panels, plan.slices, i % plan.slices), target, thread);
+      }
+    });
+  }
+
+  void pooled(T* output, const Parallel& parallel) const {
+    const int64_t strips = plan.pooled.strips;
+    const int64_t units = p.pool_h * p.pool_w > 0 ? p.batch * plan.slices * strips : 0;
+    parallel_for(parallel, units, [&](int64_t begin, int64_t end, int32_t thread) {
+      T* const map = reinterpret_cast<T*>(memory(thread) + plan.lines_bytes);
+      for (int64_t i = begin; i < end; ++i) {
+        const Range panels = part(plan.panels, plan.slices, i / strips % plan.slices);
+        const Range channels{panels.begin * kPanel,
+                             lesser(panels.end * kPanel, p.out_channels)};
+        const int64_t image = i / strips / plan.slices, count = channels.end - channels.begin;
+        const Strides map_strides = plan.pixel_lanes ? Strides{0, p.out_w, count * p.out_w, 1}
+                                                     : Strides{0, 1, count * p.out_w, count};
+        pooled_strip(p, plan.pooled, image, channels, part(p.pool_h, strips, i % strips), map,
+                     map_strides, output, [&](Range rows, const Target<T>& target) {
+                       const int64_t blocks = ceil_div(rows.end - rows.begin, plan.rows);
+                       for (int64_t b = 0; b < blocks * plan.column_blocks; ++b) {
+                         const Range ys =
+                             part(rows.end - rows.begin, blocks, b / plan.column_blocks);
+                         unit(image, {rows.begin + ys.begin, rows.begin + ys.end},
+                              part(p.out_w, plan.column_blocks, b % plan.column_blocks), panels,
+                              target, thread);
+                       }
+                     });
+      }
+    });
+  }
+};
+
+template <typename T>
+int64_t direct_workspace_bytes(const Conv2dParams& params, int32_t threads) {
+  const DirectPlan plan = plan_direct<T>(join_rows(params), threads);
+  return plan.offsets_bytes + plan.thread_bytes() * threads;
+}
+
+template <typename T>
+void direct_run(const Conv2dParams& params, const T* input, const T* weight, const T* bias,
+                const T* residual, T* output, void* workspace, const Parallel& parallel) {
+  const Conv2dParams p = join_rows(params);
+  const DirectPlan plan = plan_direct<T>(p, parallel.threads);
+  const Direct<T> direct{p, plan, input, weight, bias, residual, static_cast<char*>(workspace)};
+  direct.set_offsets();
+  if (p.pool == Pool::none) {
+    direct.plain(output, parallel);
+  } else {
+    direct.pooled(output, parallel);
+  }
+}
+
+}  // namespace
+}  // namespace zoo

@@ -1,0 +1,99 @@
+// The microkernel of the direct convolution: a tile of outputs, summed in registers.
+#pragma once
+
+#include "common.inc.h"
+
+namespace zoo {
+namespace {
+
+// Tiles side by side in one row of outputs. A tile has rows and lanes: either lanes are filters and
+// rows are pixels, or lanes are pixels and rows are filters.
+template <typename T>
+struct DirectRow {
+  int64_t depth;
+  const int64_t* offsets;  // of each depth's input, from the one of the first pixel
+  const T* x;              // the input of the first pixel
+  int64_t step;            // from pixel to pixel; 1 where lanes are pixels
+  const T* b;              // [depth][kPanel], from the first filter on
+  const T* shift;          // the bias of the filters; zeros without one
+  T least;                 // 0 for ReLU, otherwise -inf
+  const T* extra;          // null, or the residual of the first tile
+  int64_t extra_row;       // from row to row of a tile; lanes follow each other
+  T* to;
+  int64_t to_row;
+};
+
+// `count` tiles of R rows and kVecs vectors.
+template <typename T, bool kPixelLanes, int R, int kVecs>
+void direct_tiles(const DirectRow<T>& row, int64_t count) {
+  using V = Vec<T>;
+  constexpr int64_t kLanes = V::kLanes, kPixels = kPixelLanes ? kVecs * kLanes : R;
+  const T* x = row.x;
+  const T* extra = row.extra;
+  T* to = row.to;
+  const int64_t step = kPixelLanes ? 1 : row.step, to_row = row.to_row, extra_row = row.extra_row;
+  const V least = V::broadcast(row.least);
+  for (; count > 0; --count) {
+    V sum[R][kVecs];
+    ZOO_UNROLL
+    for (int i = 0; i < R; ++i) {
+      ZOO_UNROLL
+      for (int j = 0; j < kVecs; ++j) {
+        sum[i][j] =
+            kPixelLanes ? V::broadcast(row.shift[i]) : V::load(row.shift + j * kLanes);
+      }
+    }
+    const T* b = row.b;
+    const int64_t* const end = row.offsets + row.depth;
+    for (const int64_t* k = row.offsets; k < end; ++k, b += kPanel) {
+      const T* const lanes = kPixelLanes ? x + *k : b;
+      const T* const single = kPixelLanes ? b : x + *k;
+      V column[kVecs];
+      ZOO_UNROLL
+      for (int j = 0; j < kVecs; ++j) column[j] = V::load(lanes + j * kLanes);
+      ZOO_UNROLL
+      for (int i = 0; i < R; ++i) {
+        const V one = V::broadcast(single[i * step]);
+        ZOO_UNROLL
+        for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(one, column[j], sum[i][j]);
+      }
+    }
+    if (extra != nullptr) {
+      ZOO_UNROLL
+      for (int i = 0; i < R; ++i) {
+        ZOO_UNROLL
+        for (int j = 0; j < kVecs; ++j) {
+          sum[i][j] = sum[i][j] + V::load(extra + i * extra_row + j * kLanes);
+        }
+      }
+      extra += kPixels * (kPixelLanes ? 1 : extra_row);
+    }
+    ZOO_UNROLL
+    for (int i = 0; i < R; ++i) {
+      ZOO_UNROLL
+      for (int j = 0; j < kVecs; ++j) {
+        max(least, sum[i][j]).store(to + i * to_row + j * kLanes);
+      }
+    }
+    x += kPixels * step;
+    to += kPixels * (kPixelLanes ? 1 : to_row);
+  }
+}
+
+template <typename T>
+struct DirectTiles {
+  static constexpr int kRows = Vec<T>::kTileRows, kVecs = Vec<T>::kTileVecs;
+  using Run = void (*)(const DirectRow<T>& row, int64_t count);
+  Run run[2][kVecs][kRows];  // [lanes are pixels][vectors - 1][rows - 1]
+
+  template <int... I>
+  static constexpr DirectTiles make(Indices<I...>) {
+    static_assert(kVecs == 2);
+    return {{{{direct_tiles<T, false, I + 1, 1>...}, {direct_tiles<T, false, I + 1, 2>...}},
+             {{direct_tiles<T, true, I + 1, 1>...}, {direct_tiles<T, true, I + 1, 2>...}}}};
+  }
+  static constexpr DirectTiles make() { return make(IndicesTo<kRows>{}); }
+};
+
+}  // namespace
+}  // namespace zoo
