@@ -56,7 +56,7 @@ def test_json_of_all_but_the_compiler_and_the_files_beside_it(tmp_path):
         assert row["gflops"] > 0
         assert 0 < row["error"] < 1e-4
         assert row["threads"] == 1
-        assert row["implementation"] == ("gemm" if row["candidate"] in ours else None)
+        assert row["implementation"] == ("direct" if row["candidate"] in ours else None)
     builtin = [row["ratio_to_best_builtin"] for row in document["results"] if row["builtin"]]
     assert max(builtin) == 1
     (control,) = document["controls"]

@@ -1,4 +1,5 @@
-// The direct kernel: every edge of its blocking and tiles, in every layout, and which cases it gets.
+// The direct kernel: every edge of its blocking and tiles, in every layout, and which cases it
+// gets.
 #include "conv2d_case.h"
 
 namespace zoo::test {
@@ -103,7 +104,7 @@ void test_selection() {
   CHECK(chosen(make(1, 3, 32, 32, 16, square(3, 1, 1))) == Conv2dImpl::direct);
   CHECK(chosen(make(1, 64, 56, 56, 256, square(1, 1, 0))) == Conv2dImpl::direct);
   CHECK(chosen(make(1, 64, 56, 56, 64, square(3, 1, 1))) == Conv2dImpl::winograd4);
-  CHECK(chosen(make(1, 64, 56, 56, 64, square(3, 2, 1))) == Conv2dImpl::gemm);    // 576 deep
+  CHECK(chosen(make(1, 64, 56, 56, 64, square(3, 2, 1))) == Conv2dImpl::gemm);     // 576 deep
   CHECK(chosen(make(1, 256, 14, 14, 1024, square(1, 1, 0))) == Conv2dImpl::gemm);  // 256 k weights
   Conv2dParams grouped = make(1, 4, 9, 9, 8, square(3, 1, 1));
   grouped.groups = 2;

@@ -126,8 +126,8 @@ void test_accuracy(const KernelTable& table) {
           });
           const double bound = impl == Conv2dImpl::winograd4 ? 4e-6 : 1.5e-6;
           if (!(worst <= bound * most)) {
-            std::fprintf(stderr, "%s c%ld: %.2g of the maximum\n",
-                         kernel_of(table.f32, impl).name, c, worst / most);
+            std::fprintf(stderr, "%s c%ld: %.2g of the maximum\n", kernel_of(table.f32, impl).name,
+                         c, worst / most);
           }
           CHECK(worst <= bound * most);
           if (std::getenv("ZOO_TEST_VERBOSE") != nullptr) {

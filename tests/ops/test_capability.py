@@ -87,11 +87,11 @@ def test_unknown_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_explanation() -> None:
     dense = ops.explain_conv2d((1, 8, 9, 9), (16, 8, 3, 3), padding=1)
-    assert [row["implementation"] for row in dense if row["chosen"]] == ["gemm"]
+    assert [row["implementation"] for row in dense if row["chosen"]] == ["direct"]
     depthwise = ops.explain_conv2d((1, 8, 9, 9), (8, 1, 3, 3), groups=8)
     assert [row["implementation"] for row in depthwise if row["chosen"]] == ["depthwise"]
     half = ops.explain_conv2d((1, 8, 9, 9), (16, 8, 3, 3), dtype=torch.float16)
-    assert [row["chosen"] for row in half] == [False, False, False, False, True]
+    assert [row["chosen"] for row in half] == [False, False, False, False, False, True]
     assert "dtype" in str(half[0]["reason"])
     sizes = (1, 64, 56, 56), (64, 64, 3, 3)
     for precision, packed, expected in (
@@ -131,9 +131,9 @@ def test_command_lists_the_active_kernels(capability: str) -> None:
 def test_command_explains() -> None:
     case = ["--explain", "conv2d", "1,8,9,9,8,3,1,1,8", "--format", "json"]
     rows = json.loads(CliRunner().invoke(command, case).stdout)
-    names = ["depthwise", "winograd4", "winograd2", "gemm", "aten"]
+    names = ["depthwise", "winograd4", "winograd2", "direct", "gemm", "aten"]
     assert [row["implementation"] for row in rows] == names
-    assert [row["chosen"] for row in rows] == [True, False, False, False, False]
+    assert [row["chosen"] for row in rows] == [True, False, False, False, False, False]
     assert rows[0]["kernel"].startswith("depthwise_")
 
 

@@ -103,8 +103,7 @@ struct Direct {
     const int64_t h0 = ys.begin * w.stride_h - w.pad_h, w0 = xs.begin * w.stride_w - w.pad_w;
     if (plan.in_place) return input + offset(p.input, image, 0, h0, w0);
     T* const to = reinterpret_cast<T*>(memory(thread));
-    const int64_t rows =
-        (ys.end - ys.begin - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
+    const int64_t rows = (ys.end - ys.begin - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
     for (int64_t r = 0; r < rows; ++r) {
       const bool inside = h0 + r >= 0 && h0 + r < p.in_h;
       fill_line(inside ? input + image * p.input.n + (h0 + r) * p.input.h : nullptr, w0,
@@ -206,9 +205,8 @@ struct Direct {
       const int64_t width = plan.pixel_lanes ? V::kTileRows : kTileLanes;
       const int64_t parts = ceil_div(filters, width);
       for (int64_t i = 0; i < parts; ++i) {
-        const Range some = plan.pixel_lanes
-                               ? part(filters, parts, i)
-                               : Range{i * width, lesser((i + 1) * width, filters)};
+        const Range some = plan.pixel_lanes ? part(filters, parts, i)
+                                            : Range{i * width, lesser((i + 1) * width, filters)};
         row.b = weight + panel * plan.depth * kPanel + some.begin;
         row.shift = shift + some.begin;
         for (int64_t y = ys.begin; y < ys.end; ++y) {
@@ -244,11 +242,9 @@ struct Direct {
       T* const map = reinterpret_cast<T*>(memory(thread) + plan.lines_bytes);
       for (int64_t i = begin; i < end; ++i) {
         const Range panels = part(plan.panels, plan.slices, i / strips % plan.slices);
-        const Range channels{panels.begin * kPanel,
-                             lesser(panels.end * kPanel, p.out_channels)};
+        const Range channels{panels.begin * kPanel, lesser(panels.end * kPanel, p.out_channels)};
         const int64_t image = i / strips / plan.slices, count = channels.end - channels.begin;
-        const Strides map_strides = plan.pixel_lanes ? Strides{0, p.out_w, count * p.out_w, 1}
-                                                     : Strides{0, 1, count * p.out_w, count};
+        const Strides map_strides{0, 1, count * p.out_w, count};
         pooled_strip(p, plan.pooled, image, channels, part(p.pool_h, strips, i % strips), map,
                      map_strides, output, [&](Range rows, const Target<T>& target) {
                        const int64_t blocks = ceil_div(rows.end - rows.begin, plan.rows);

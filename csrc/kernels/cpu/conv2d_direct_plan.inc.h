@@ -11,10 +11,10 @@ struct DirectPlan {
   bool pixel_lanes;  // otherwise lanes are filters
   bool in_place;     // blocks read the input itself; otherwise lines, copied and padded
   int64_t depth, panels;
-  int64_t slice_panels, slices;        // panels in a unit (at most)
-  int64_t rows, row_blocks;            // rows of outputs in a block (at most)
-  int64_t columns, column_blocks;      // columns
-  int64_t in_rows, in_columns;         // that a block sees (at most)
+  int64_t slice_panels, slices;    // panels in a unit (at most)
+  int64_t rows, row_blocks;        // rows of outputs in a block (at most)
+  int64_t columns, column_blocks;  // columns
+  int64_t in_rows, in_columns;     // that a block sees (at most)
   // Of a block's input: column x is at x % phases * phase + x / phases * column.
   int64_t phases, phase;
   int64_t line, column, channel;
@@ -48,7 +48,8 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
   DirectPlan plan{};
   plan.depth = w.kernel_h * w.kernel_w * p.in_channels;
   plan.panels = ceil_div(p.out_channels, kPanel);
-  plan.pixel_lanes = p.output.w == 1 && p.output.c != 1 && 2 * p.out_w > kLanes;
+  // A pool reads a map of channels together more quickly, and writes any output.
+  plan.pixel_lanes = !pool && p.output.w == 1 && p.output.c != 1 && 2 * p.out_w > kLanes;
 
   // Columns and then rows, as many as fit.
   const auto seen = [](int64_t out, int64_t stride, int64_t kernel, int64_t dilation) {
@@ -64,7 +65,8 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
     plan.columns = ceil_div(plan.columns, 2);
   }
   plan.column_blocks = ceil_div(larger(p.out_w, 1), plan.columns);
-  const int64_t most = pool ? p.out_h : ceil_div(p.batch * p.out_h * plan.column_blocks, 4 * threads);
+  const int64_t most =
+      pool ? p.out_h : ceil_div(p.batch * p.out_h * plan.column_blocks, 4 * threads);
   while (plan.rows < lesser(most, p.out_h) && bytes(plan.rows + 1, plan.columns) <= kLineBytes) {
     ++plan.rows;
   }
@@ -89,8 +91,8 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
                   seen(p.out_w, w.stride_w, w.kernel_w, w.dilation_w) <= p.in_w;
   if (plan.pixel_lanes) {
     // Whole vectors have to be inside.
-    plan.in_place = plan.in_place && p.input.w * w.stride_w == 1 &&
-                    p.out_w / plan.column_blocks >= kLanes;
+    plan.in_place =
+        plan.in_place && p.input.w * w.stride_w == 1 && p.out_w / plan.column_blocks >= kLanes;
   }
   plan.phases = 1;
   if (plan.in_place) {

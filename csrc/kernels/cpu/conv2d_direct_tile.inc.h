@@ -39,8 +39,7 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
     for (int i = 0; i < R; ++i) {
       ZOO_UNROLL
       for (int j = 0; j < kVecs; ++j) {
-        sum[i][j] =
-            kPixelLanes ? V::broadcast(row.shift[i]) : V::load(row.shift + j * kLanes);
+        sum[i][j] = kPixelLanes ? V::broadcast(row.shift[i]) : V::load(row.shift + j * kLanes);
       }
     }
     const T* b = row.b;
