@@ -244,8 +244,7 @@ struct Direct {
         const Range panels = part(plan.panels, plan.slices, i / strips % plan.slices);
         const Range channels{panels.begin * kPanel, lesser(panels.end * kPanel, p.out_channels)};
         const int64_t image = i / strips / plan.slices, count = channels.end - channels.begin;
-        const Strides map_strides = plan.pixel_lanes ? Strides{0, p.out_w, count * p.out_w, 1}
-                                                     : Strides{0, 1, count * p.out_w, count};
+        const Strides map_strides{0, 1, count * p.out_w, count};
         pooled_strip(p, plan.pooled, image, channels, part(p.pool_h, strips, i % strips), map,
                      map_strides, output, [&](Range rows, const Target<T>& target) {
                        const int64_t blocks = ceil_div(rows.end - rows.begin, plan.rows);

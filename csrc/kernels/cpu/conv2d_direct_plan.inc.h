@@ -48,7 +48,8 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
   DirectPlan plan{};
   plan.depth = w.kernel_h * w.kernel_w * p.in_channels;
   plan.panels = ceil_div(p.out_channels, kPanel);
-  plan.pixel_lanes = p.output.w == 1 && p.output.c != 1 && 2 * p.out_w > kLanes;
+  // A pool reads a map of channels together more quickly, and writes any output.
+  plan.pixel_lanes = !pool && p.output.w == 1 && p.output.c != 1 && 2 * p.out_w > kLanes;
 
   // Columns and then rows, as many as fit.
   const auto seen = [](int64_t out, int64_t stride, int64_t kernel, int64_t dilation) {
