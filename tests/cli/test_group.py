@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import zoo as zoo_package
-from zoo.cli import COMMANDS
+from zoo.cli import COMMANDS, _one_line_errors
 
 HEAVY = {"torch", "torchvision", "timm", "numpy", "PIL", "sklearn"}
 
@@ -253,3 +253,8 @@ def test_misspelt_plugin_to_block_is_said(zoo):
     assert "names 'shlef', but no plugin of that name is installed; did you mean shelf?" in (
         result.stderr
     )
+
+
+def test_other_system_errors_are_not_called_the_output_s():
+    with pytest.raises(TimeoutError, match="no answer"), _one_line_errors():
+        raise TimeoutError("no answer")

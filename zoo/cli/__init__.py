@@ -87,10 +87,10 @@ def _one_line_errors() -> Iterator[None]:
     except ZooError as error:
         raise _Failure(one_line(error, 2000), error.exit_code) from error
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # click ends quietly: whoever read our output has enough
-        if error.filename is not None:
-            raise _Failure(one_line(f"{error.filename}: {error.strerror}"), 1) from error
+        # Only what writing to a full or broken disk gives: click deals with a closed pipe, and
+        # other errors of this class, of the network for instance, say nothing about the output.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename:
+            raise
         # What is left in stdout's buffer would fail again as the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise _Failure(one_line(f"cannot write the output: {error.strerror}"), 1) from error
