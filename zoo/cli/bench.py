@@ -279,7 +279,7 @@ def _print(document: dict[str, Any], format_: str) -> None:
         Column("interval", "95 %", show=lambda ends: f"{ends[0]:.2f}..{ends[1]:.2f}"),
         "verdict",
     ]
-    if document["header"]["engines"]:
+    if any(row["best_rival"] for row in results):
         columns.append(
             Column("rival_ratio", "to engines", show=lambda value: f"{value:.2f}", right=True)
         )

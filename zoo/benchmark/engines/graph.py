@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -20,7 +22,7 @@ def _activation_nodes(name: str, source: str, target: str) -> list[onnx.NodeProt
         ]
     if name == "relu6":
         return [helper.make_node("Clip", [source, "zero", "six"], [target])]
-    operator, attributes = {
+    operators: dict[str, tuple[str, dict[str, Any]]] = {
         "relu": ("Relu", {}),
         "sigmoid": ("Sigmoid", {}),
         "tanh": ("Tanh", {}),
@@ -28,7 +30,8 @@ def _activation_nodes(name: str, source: str, target: str) -> list[onnx.NodeProt
         "hardswish": ("HardSwish", {}),
         "hardsigmoid": ("HardSigmoid", {"alpha": 1 / 6, "beta": 0.5}),
         "leaky_relu": ("LeakyRelu", {"alpha": 0.01}),
-    }[name]
+    }
+    operator, attributes = operators[name]
     return [helper.make_node(operator, [source], [target], **attributes)]
 
 
@@ -82,4 +85,5 @@ def onnx_model(task: Task) -> bytes:
         constants,
     )
     opset = [helper.make_opsetid("", OPSET)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION).SerializeToString()
+    model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
+    return bytes(model.SerializeToString())
