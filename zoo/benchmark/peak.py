@@ -96,7 +96,7 @@ def best_rate(
     threads: int,
     block_s: float = 0.001,
     blocks: int = 50,
-    patience_s: float = 3.0,
+    patience_s: float = 2.0,
 ) -> float:
     """Work a second in the quickest of many blocks; ``run(repeats, threads)`` returns its work.
 
