@@ -12,8 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from zoo import ops
-from zoo.benchmark.names import OURS
+from zoo.benchmark import engines
+from zoo.benchmark.names import ENGINES, OURS, RIVALS
+from zoo.benchmark.report import failures
 from zoo.cli import main
+from zoo.cli.bench import command
 
 HERE = Path(__file__).parent
 TINY = ("--op", "conv2d", "--shape", "1,8,8,8,8,3,1,1")
@@ -128,6 +131,76 @@ def test_a_candidate_that_kills_its_process_does_not_take_the_others_along():
     crashes = [row for row in document["not_timed"] if row["status"] == "crashed"]
     assert [row["candidate"] for row in crashes] == ["dying", "dying"]
     assert "SIGABRT" in crashes[0]["reason"]
+
+
+COPY = ("--op", "max_pool2d", "--shape", "1,4,6,6,1,1,0")
+
+
+def test_an_engine_runs_beside_the_others_and_its_crash_is_its_own():
+    own = ("--candidate", "contestants:TINY_ENGINE", "--candidate", "contestants:DYING_ENGINE")
+    done = bench(*COPY, *QUICK, "--rivals", "eager", *own, "--format", "json")
+    assert done.returncode == 1  # both are the user's
+    document = json.loads(done.stdout)
+    names = [row["candidate"] for row in document["results"]]
+    assert names == ["zoo", "zoo-nhwc", "eager", "tiny"]
+    assert {row["best_rival"] for row in document["results"]} == {"tiny"}
+    (crash,) = document["not_timed"]
+    assert (crash["candidate"], crash["status"]) == ("dying-engine", "crashed")
+    assert "SIGABRT" in crash["reason"]
+    assert len(document["header"]["processes"]) == 1
+
+
+def test_what_is_said_about_engines():
+    done = bench(*COPY, *QUICK, "--rivals", "eager", "--candidate", "contestants:TINY_ENGINE")
+    assert done.returncode == 0, done.stderr
+    assert "zoo: " in done.stdout
+    assert "times the best engine's speed" in done.stdout
+    done = bench(*COPY, *QUICK, "--rivals", "eager")
+    assert "engine" not in done.stdout + done.stderr
+
+
+def test_only_failures_of_engines_and_builtins_are_forgiven():
+    names = ["zoo", "eager", "mnn", "mine", "control"]
+    rows = [{"candidate": name, "status": "crashed"} for name in names]
+    assert [row["candidate"] for row in failures(rows)] == ["zoo", "mine", "control"]
+
+
+def test_an_engine_that_is_not_installed_is_a_note_with_the_remedy(monkeypatch):
+    for name in ENGINES:
+        monkeypatch.setitem(engines.PACKAGES, name, (f"no_{name}",))
+    done = CliRunner().invoke(main, ["bench", *COPY, *QUICK, "--rivals", "eager,ncnn,mnn"])
+    assert done.exit_code == 0, done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if "not installed" in line]
+    assert "ncnn needs no_ncnn" in note
+    assert "mnn needs no_mnn" in note
+    assert "make bench-env" in note
+    assert "ncnn" not in done.stdout
+
+
+def test_an_engine_declines_to_be_held_to_less_than_it_can():
+    if ops.cpu_capabilities() == ["scalar"]:
+        pytest.skip("this machine has no more")
+    own = ("--candidate", "contestants:TINY_ENGINE", "--cpu-capability", "scalar")
+    done = bench(*COPY, *QUICK, "--rivals", "none", *own, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["not_timed"]
+    assert (row["candidate"], row["status"]) == ("tiny", "skipped")
+    assert "instruction set" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("none", []),
+        ("builtin", [*RIVALS]),
+        ("all", [*RIVALS, *ENGINES]),
+        ("mnn,eager", ["eager", "mnn"]),
+        ("ncnn,builtin", [*RIVALS, "ncnn"]),
+    ],
+)
+def test_rivals_are_chosen_by_name_and_by_group(value, names):
+    (option,) = [option for option in command.params if option.name == "rivals"]
+    assert option.callback(None, option, value) == names
 
 
 def test_csv_on_stdout_holds_no_raw_samples():

@@ -112,10 +112,9 @@ def test_older_files_lack_options_that_had_one_value(tmp_path):
 
 def test_those_that_lost_most_come_first(tmp_path):
     cases = {"1,1,1,1,1,1,1,0": 2.0, "1,2,1,1,1,1,1,0": 0.5, "1,3,1,1,1,1,1,0": 1.0}
-    old = [row(name, 1.0, case) for case in cases for name in ("zoo", "eager")]
-    new = [
-        row(*pair) for case, ms in cases.items() for pair in (("zoo", ms, case), ("eager", 2, case))
-    ]
+    old = [row(name, 1.0, case) for case in cases for name in ("zoo", "eager", "ncnn")]
+    new = [row("zoo", median, case) for case, median in cases.items()]
+    new += [row(name, 2.0, case) for case in cases for name in ("eager", "ncnn")]
     history = History.read(written(tmp_path / "old.json", old))
     history.compare(new, HEADER)
     assert [line["median_ms"] for line in compared_rows(new)] == [2.0, 1.0, 0.5]

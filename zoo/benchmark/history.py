@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.names import RIVALS
+from zoo.benchmark.names import ENGINES, RIVALS
 from zoo.benchmark.stats import geometric_mean
 from zoo.errors import UsageError
 
@@ -109,8 +109,9 @@ class History:
 
 
 def compared_rows(results: Sequence[Row]) -> list[Row]:
-    """Rows of all but the builtins that were measured then too, those that lost most first."""
-    compared = [row for row in results if "speedup" in row and not _is_builtin(row)]
+    """Rows of all but the rivals that were measured then too, those that lost most first."""
+    ours = [row for row in results if not (_is_builtin(row) or row["candidate"] in ENGINES)]
+    compared = [row for row in ours if "speedup" in row]
     return sorted(compared, key=_change)
 
 

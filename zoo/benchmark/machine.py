@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterable
@@ -138,6 +139,13 @@ def worker_environment(cpu_capability: str | None = None) -> dict[str, str]:
     With a CPU capability zoo and PyTorch's libraries are held to that instruction set.
     """
     return {**_TUNED_MALLOC, **os.environ, **_INSTRUCTION_SETS.get(cpu_capability, {})}
+
+
+def how_it_ended(code: int) -> str:
+    """Say how a process ended, of its return code."""
+    if code < 0:
+        return f"the process was ended by {signal.Signals(-code).name}"
+    return f"the process ended with exit code {code}"
 
 
 def describe_machine() -> dict[str, Any]:

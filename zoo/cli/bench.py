@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from zoo.benchmark.names import ACTIVATIONS, OURS, RIVALS
+from zoo.benchmark import engines
+from zoo.benchmark.names import ACTIVATIONS, ENGINES, OURS, RIVALS
 from zoo.benchmark.shapes import CONV_OPS, OPS, SET_NAMES, Case, cases_of_set, parse_case
 from zoo.cli.output import (
     Column,
@@ -40,20 +42,36 @@ def _numbers(
 
 
 def _rivals(ctx: click.Context, option: click.Parameter, value: str) -> list[str]:
-    """Read names from the table of rivals, separated by commas."""
-    if value in ("all", "none"):
-        return list(RIVALS) if value == "all" else []
-    names = value.split(",")
-    unknown = [name for name in names if name not in RIVALS]
+    """Read names of rivals and of groups of them, separated by commas."""
+    every = {**RIVALS, **ENGINES}
+    groups: dict[str, Iterable[str]] = {"builtin": RIVALS, "all": every, "none": ()}
+    names = [name for part in value.split(",") for name in groups.get(part, [part])]
+    unknown = [name for name in names if name not in every]
     if unknown:
-        known = ", ".join([*RIVALS, "all", "none"])
+        known = ", ".join([*every, *groups])
         raise click.BadParameter(f"unknown rival {unknown[0]!r}; there are {known}")
-    return [name for name in RIVALS if name in names]
+    return [name for name in every if name in names]
+
+
+def _installed(rivals: list[str]) -> list[str]:
+    """Leave out the engines that are not installed, and say so once."""
+    missing = {name: engines.missing_packages(name) for name in rivals if name in ENGINES}
+    needs = [
+        f"{name} needs {', '.join(packages)}" for name, packages in missing.items() if packages
+    ]
+    if needs:
+        note(f"engines not installed: {'; '.join(needs)} (make bench-env installs all)")
+    return [name for name in rivals if not missing.get(name)]
 
 
 def _candidates_help() -> str:
-    lines = [f"  {name:<13}{text}" for name, text in {**OURS, **RIVALS}.items()]
-    return "\b\nCandidates:\n" + "\n".join(lines)
+    def lines(names: dict[str, str]) -> str:
+        return "\n".join(f"  {name:<15}{text}" for name, text in names.items())
+
+    return (
+        f"\b\nCandidates:\n{lines({**OURS, **RIVALS})}\n\n"
+        f"\b\nEngines, which `make bench-env` installs:\n{lines(ENGINES)}"
+    )
 
 
 @click.command(epilog=_candidates_help())
@@ -99,8 +117,9 @@ def _candidates_help() -> str:
     help="Hold zoo and its rivals to this instruction set.  [default: the machine's best]",
 )  # fmt: skip
 @click.option(
-    "--rivals", metavar="NAME[,NAME...]", callback=_rivals, default="all", show_default=True,
-    help="Which of PyTorch's ways to time, or none.",
+    "--rivals", metavar="NAME[,NAME...]", callback=_rivals, default="builtin", show_default=True,
+    help="Whom to time beside zoo: candidates by name, builtin (those of PyTorch), all (and every "
+    "engine that is installed) or none.",
 )  # fmt: skip
 @click.option(
     "--candidate", "candidates", multiple=True, metavar="MODULE:NAME",
@@ -186,6 +205,7 @@ def command(
     threads = threads or (available,)
     if max(threads) > available:
         raise UsageError(f"--threads {max(threads)}: this process may use {available} processors")
+    rivals = _installed(rivals)
     check_output_file(output, force)
     check_output_file(plot, force)
     if plot:
@@ -202,6 +222,7 @@ def command(
         "command": shlex.join(["zoo", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe_machine(),
+        "engines": engines.versions(name for name in rivals if name in ENGINES),
         "processes": [],
     }
     earlier = History.read(history) if history else None
@@ -306,6 +327,8 @@ def _print(document: dict[str, Any], format_: str) -> None:
             Column("interval", "95 %", show=lambda ends: f"{ends[0]:.2f}..{ends[1]:.2f}"),
             "verdict",
         ]
+        if any(row["best_rival"] for row in results):
+            columns.append(_number("rival_ratio", ".2f", "to engines"))
         print_rows(report.case_rows(results), "table", columns)
         click.echo()
         for line in report.summary_lines(document):
