@@ -6,6 +6,9 @@
 // by panel, the microkernel multiplies tiles of kTileRows pixels by kTileVecs vectors of channels
 // that stay in registers. A finished panel goes, while it is in L1, through bias, residual and
 // activation to the output, or to the map that the fused pool reads.
+//
+// Where a unit has few pixels (linear layers, squeeze-and-excitation), reading B is all the work:
+// then the pixels' whole depth is copied first, and each panel is read from end to end.
 #pragma once
 
 #include "activation.inc.h"
@@ -46,6 +49,7 @@ struct Gemm {
   char* workspace;
 
   static constexpr GemmTiles<T, LongRows> kTiles = GemmTiles<T, LongRows>::make();
+  static constexpr WideTiles<T> kWideTiles = WideTiles<T>::make();
 
   // Whether a row of a window lies together in memory, channels of a column after those of the
   // column before.
@@ -181,11 +185,12 @@ struct Gemm {
       ++image;
     }
 
+    if (plan.streams) return stream(group, panels, pixels, rows, a, sums, target);
     constexpr int64_t kTileColumns = Vec<T>::kTileVecs * Vec<T>::kLanes;
     const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows);
     const int64_t group_out = p.out_channels / p.groups;
     for (int64_t d = 0; d < plan.depth_blocks; ++d) {
-      const Range depth{d * plan.depth_block, lesser((d + 1) * plan.depth_block, plan.depth)};
+      const Range depth = depths(d);
       pack(pixels, rows, group, depth, a);
       for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
         const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
@@ -205,6 +210,34 @@ struct Gemm {
           finish(c, pixels, rows, group * group_out + panel * kPanel, columns, target);
         }
       }
+    }
+  }
+
+  Range depths(int64_t block) const {
+    return {block * plan.depth_block, lesser((block + 1) * plan.depth_block, plan.depth)};
+  }
+
+  // A unit of few rows.
+  void stream(int64_t group, Range panels, const GemmPixel* pixels, int64_t rows, T* a, T* sums,
+              const Target<T>& target) const {
+    constexpr int64_t kTileColumns = WideTiles<T>::kVecs * Vec<T>::kLanes;
+    constexpr int64_t kAhead = 8192 / sizeof(T);
+    const int64_t group_out = p.out_channels / p.groups, block = rows * LongRows::kRow;
+    for (int64_t d = 0; d < plan.depth_blocks; ++d) {
+      pack(pixels, rows, group, depths(d), a + d * block);
+    }
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
+      const T* const b = weight + (group * plan.panels + panel) * plan.depth * kPanel;
+      for (int64_t d = 0; d < plan.depth_blocks; ++d) {
+        const Range depth = depths(d);
+        for (int64_t j = 0; j < columns; j += kTileColumns) {
+          const T* const from = b + depth.begin * kPanel + j;
+          kWideTiles.run[rows - 1](depth.end - depth.begin, a + d * block, 0, from,
+                                   {from + kAhead, kPanel}, sums + j, d > 0);
+        }
+      }
+      finish(sums, pixels, rows, group * group_out + panel * kPanel, columns, target);
     }
   }
 

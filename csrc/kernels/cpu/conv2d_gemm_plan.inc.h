@@ -20,6 +20,7 @@ struct GemmPlan {
   int64_t panels;                // of one group
   int64_t rows, row_blocks;      // pixels in a unit (at most), units' worth of pixels
   int64_t slice_panels, slices;  // panels in a unit (at most)
+  bool streams;                  // B is read once, straight on: a unit has few rows (WideTiles)
   bool staged;                   // the input is first copied to channels_last
   PooledPlan pooled;
   // Parts of a thread's workspace, in bytes.
@@ -72,9 +73,11 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
   plan.row_blocks = larger(ceil_div(pixels, plan.rows), 1);
   plan.slices = ceil_div(plan.panels, plan.slice_panels);
 
-  const int64_t element = sizeof(T);
-  plan.a_bytes = round_up(plan.rows * LongRows::kRow * element, 64);
-  plan.c_bytes = plan.rows * kPanel * element * (plan.depth_blocks > 1 ? plan.slice_panels : 1);
+  plan.streams = plan.rows <= WideTiles<T>::kRows;
+  const int64_t element = sizeof(T), blocks = plan.depth_blocks;
+  plan.a_bytes = round_up(plan.rows * LongRows::kRow * element, 64) * (plan.streams ? blocks : 1);
+  plan.c_bytes =
+      plan.rows * kPanel * element * (blocks > 1 && !plan.streams ? plan.slice_panels : 1);
   plan.pixel_bytes = round_up(plan.rows * int64_t{sizeof(GemmPixel)}, 64);
   plan.map_bytes = 0;
   if (pool) {

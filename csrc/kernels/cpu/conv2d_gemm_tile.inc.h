@@ -20,6 +20,10 @@ struct LongRows {
   static constexpr bool kFetch = false;
   static constexpr int64_t kChunk = kDepthBlock, kRow = kDepthBlock + 16;
 };
+// The same where rows are few, and so the time spent on each line of B is short.
+struct FewRows : LongRows {
+  static constexpr bool kFetch = true;
+};
 // A cache line of each row, row after row: dense, however many rows or depths there are.
 template <typename T>
 struct ShortRows {
@@ -35,13 +39,12 @@ struct Ahead {
   int64_t step = 0;
 };
 
-// c[R][32] (+)= a[R][depth] * b[depth][32], for the kTileVecs vectors of columns at b and c. The
+// c[R][32] (+)= a[R][depth] * b[depth][32], for the kVecs vectors of columns at b and c. The
 // chunks of A are `next` elements apart. `ahead` matters with kFetch only.
-template <typename T, typename Rows, int R>
+template <typename T, typename Rows, int R, int kVecs = Vec<T>::kTileVecs>
 void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
                bool add) {
   using V = Vec<T>;
-  constexpr int kVecs = V::kTileVecs;
   V sum[R][kVecs];
   ZOO_UNROLL
   for (int i = 0; i < R; ++i) {
@@ -90,6 +93,20 @@ struct GemmTiles {
     return {{gemm_tile<T, Rows, I + 1>...}};
   }
   static constexpr GemmTiles make() { return make(IndicesTo<Vec<T>::kTileRows>{}); }
+};
+
+// Tiles of few rows, which leave registers for more columns: B is read straight on.
+template <typename T>
+struct WideTiles {
+  static constexpr int kRows = Vec<T>::kTileRows / 3;
+  static constexpr int kVecs = lesser(2 * Vec<T>::kTileVecs, kPanel / Vec<T>::kLanes);
+  typename GemmTiles<T, FewRows>::Run run[kRows];
+
+  template <int... I>
+  static constexpr WideTiles make(Indices<I...>) {
+    return {{gemm_tile<T, FewRows, I + 1, kVecs>...}};
+  }
+  static constexpr WideTiles make() { return make(IndicesTo<kRows>{}); }
 };
 
 }  // namespace
