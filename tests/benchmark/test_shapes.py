@@ -23,6 +23,9 @@ def cases(draw: st.DrawFn) -> Case:
     op = draw(st.sampled_from(OPS))
     size = st.integers(1, 9)
     groups = draw(st.integers(1, 3)) if op in CONV_OPS else 1
+    if op == "linear":
+        batch, channels, out = (draw(st.integers(1, 40)) for _ in range(3))
+        return Case(op, batch, channels, out_channels=out)
     if op not in WINDOW_OPS:
         sizes = draw(st.tuples(st.integers(1, 2), st.integers(1, 3), size, size))
         return Case(op, *sizes, result=draw(size))
@@ -64,6 +67,7 @@ def test_flops_count_the_multiply_adds_of_the_direct_convolution():
     assert parse_case("max_pool2d", "1,4,8,8,2,2,0").flops == 4 * 16 * 4
     assert parse_case("adaptive_avg_pool2d", "2,4,8,8,4").flops == 2 * 4 * 64
     assert parse_case("adaptive_avg_pool2d", "1,4,10,7,7").flops == 4 * 16 * 7  # rows seen twice
+    assert parse_case("linear", "8,64,10").flops == 2 * 8 * 64 * 10
     pooled = parse_case("conv2d_pool", "1,8,8,8,8,3,1,1")
     assert pooled.pool == "max2"
     assert pooled.flops == parse_case("conv2d", "1,8,8,8,8,3,1,1").flops

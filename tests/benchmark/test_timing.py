@@ -245,6 +245,19 @@ def test_every_candidate_pools_alike(candidate, dtype, op, shape):
         assert task.passes(task.error_of(candidate.build(task)()))
 
 
+@pytest.mark.parametrize("candidate", choose("linear", ["eager", "onednn", "nnpack", "openvino"]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_candidate_computes_the_linear_layer(candidate, dtype):
+    assert candidate.name in ("zoo-packed", "eager", "onednn")
+    task = problem("linear", "3,300,40", dtype)
+    reason = candidate.declines(task)
+    if reason:
+        pytest.skip(reason)
+    assert candidate.explain(task) in (None, "gemm")
+    with torch.inference_mode():
+        assert task.passes(task.error_of(candidate.build(task)()))
+
+
 def test_inductor_does_the_same_work():
     *_, inductor = choose("conv2d_pool", ["inductor"])
     task = problem("conv2d_pool", "1,16,14,14,16,3,1,1+max2")

@@ -19,6 +19,11 @@ Conv2dParams random_case(Random& random, bool large) {
     }
     p.in_h = random.whole(1, random.chance(0.5) ? 8 : 33);
     p.in_w = random.whole(1, random.chance(0.5) ? 8 : 33);
+    const bool linear = random.chance(0.1);  // few pixels of many channels
+    if (linear) {
+      p.in_channels = p.groups * random.whole(1, 700), p.in_h = p.in_w = 1;
+      if (p.groups == 1) p.out_channels = random.whole(1, 150);
+    }
     Window& w = p.window;
     w.kernel_h = random.pick<int64_t>({1, 1, 2, 3, 3, 3, 5, 7});
     w.kernel_w = random.chance(0.8) ? w.kernel_h : random.whole(1, 7);
@@ -28,6 +33,7 @@ Conv2dParams random_case(Random& random, bool large) {
     w.dilation_w = random.chance(0.8) ? w.dilation_h : random.whole(1, 3);
     w.pad_h = random.chance(0.1) ? random.whole(0, 20) : random.whole(0, w.kernel_h / 2 + 1);
     w.pad_w = random.chance(0.8) ? w.pad_h : random.whole(0, 9);
+    if (linear) w = {};
     p.out_h = out_size(p.in_h, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h);
     p.out_w = out_size(p.in_w, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
     if (p.out_h > 0 && p.out_w > 0) break;

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from zoo.benchmark.engines.remote import EngineRun
 from zoo.benchmark.problem import Problem
-from zoo.benchmark.shapes import CONV_OPS, OPS, POOLS, WINDOW_OPS
+from zoo.benchmark.shapes import CONV_OPS, OPS, POOL_OPS, POOLS, WEIGHTED_OPS, WINDOW_OPS
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
@@ -90,9 +90,14 @@ def _chosen_kernel(
     from zoo import ops
 
     case = problem.case
-    if case.op not in CONV_OPS:
+    if case.op not in WEIGHTED_OPS:
         return None
     shapes = (tuple(problem.input.shape), case.weight_shape)
+    if case.op == "linear":
+        choices = ops.explain_conv2d(
+            *((*shape, 1, 1) for shape in shapes), packed=packed, dtype=problem.input.dtype
+        )
+        return next(choice["implementation"] for choice in choices if choice["chosen"])
     window = (case.stride, case.padding, 1, case.groups)
     choices = ops.explain_conv2d(
         *shapes, *window, problem.input.dtype, precision=precision, packed=packed
@@ -142,6 +147,10 @@ def _zoo_packed(problem: Problem, precision: Precision = "default") -> Run:
     from zoo import ops
 
     case, input = problem.case, _nhwc(problem.input)
+    if case.op == "linear":
+        packed = ops.linear_prepack(problem.weight)
+        size, bias, activation = case.weight_shape, problem.bias, problem.activation
+        return lambda: ops.linear_packed(input, packed, size, bias, activation=activation)
     conv = ops.conv2d_pool_packed if case.op == "conv2d_pool" else ops.conv2d_packed
     where = (case.stride, case.padding, 1, case.groups)
     packed = ops.conv2d_prepack(
@@ -243,6 +252,15 @@ def _onednn_declines(problem: Problem) -> str | None:
 
 def _onednn(problem: Problem) -> Run:
     case = problem.case
+    fused = _ONEDNN_ACTIVATIONS[problem.activation]
+    if case.op == "linear":
+        packed = torch.ops.mkldnn._reorder_linear_weight(problem.weight, case.batch)
+        linear, input, bias = (
+            torch.ops.mkldnn._linear_pointwise.default,
+            problem.input,
+            problem.bias,
+        )
+        return lambda: linear(input, packed, bias, *fused)
     if case.op not in CONV_OPS:
         blocked = problem.input.to_mkldnn()
         pool = F.max_pool2d if case.op == "max_pool2d" else F.avg_pool2d
@@ -253,7 +271,6 @@ def _onednn(problem: Problem) -> Run:
         _nhwc(problem.weight), padding, stride, dilation, case.groups, list(input.shape)
     )
     conv = torch.ops.mkldnn._convolution_pointwise.default
-    fused = _ONEDNN_ACTIVATIONS[problem.activation]
     where = (padding, stride, dilation, case.groups)
     return lambda: problem.pool(conv(input, packed, problem.bias, *where, *fused))
 
@@ -281,18 +298,20 @@ def _nnpack(problem: Problem) -> Run:
     return run
 
 
+MAP_OPS = CONV_OPS + POOL_OPS
+
 OURS = (
-    Candidate("zoo", _zoo, _needs_extension, _chosen_kernel),
-    Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel),
-    Candidate("zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=CONV_OPS),
+    Candidate("zoo", _zoo, _needs_extension, _chosen_kernel, ops=MAP_OPS),
+    Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel, ops=MAP_OPS),
+    Candidate("zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=WEIGHTED_OPS),
     Candidate("zoo-exact", _zoo_exact, _exact_declines, _exact_kernel, ops=CONV_OPS),
 )
 
 RIVALS = (
     Candidate("eager", _eager, builtin=True),
-    Candidate("eager-nhwc", _eager_nhwc, builtin=True),
+    Candidate("eager-nhwc", _eager_nhwc, ops=MAP_OPS, builtin=True),
     Candidate("inductor", _inductor, _needs_compiler, rotates=False, builtin=True),
-    Candidate("onednn", _onednn, _onednn_declines, ops=WINDOW_OPS, builtin=True),
+    Candidate("onednn", _onednn, _onednn_declines, ops=(*WINDOW_OPS, "linear"), builtin=True),
     Candidate("nnpack", _nnpack, _nnpack_declines, ops=CONV_OPS, builtin=True),
 )
 

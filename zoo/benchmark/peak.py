@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from zoo.benchmark.machine import cache_capacities, last_cache_bytes, usable_cpus
-from zoo.benchmark.shapes import CONV_OPS, Case
+from zoo.benchmark.shapes import WEIGHTED_OPS, Case
 from zoo.ops import _introspection
 
 MEMORY = "DRAM"
@@ -46,10 +46,10 @@ class Ceilings:
         """
         inputs = case.batch * case.channels * case.height * case.width
         maps = _FLOAT * (inputs + math.prod(case.output_shape))
-        weight = _FLOAT * math.prod(case.weight_shape) if case.op in CONV_OPS else 0
+        weight = _FLOAT * math.prod(case.weight_shape) if case.op in WEIGHTED_OPS else 0
         seconds = self._moving(maps, maps + weight) + self._moving(weight, maps + copies * weight)
         by_memory = case.flops / seconds / 1e9
-        return min(self.fma_gflops, by_memory) if case.op in CONV_OPS else by_memory
+        return min(self.fma_gflops, by_memory) if case.op in WEIGHTED_OPS else by_memory
 
     def _moving(self, size: int, held: int) -> float:
         fitting = [level for level, room in self.capacity_bytes.items() if held <= room]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.benchmark.shapes import CONV_OPS, POOLS, Case
+from zoo.benchmark.shapes import POOLS, WEIGHTED_OPS, Case
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -55,6 +55,7 @@ class Problem:
         case: what to compute.
         activation: name of the activation after a convolution.
         input: (N, C, H, W). weight: (O, C / groups, K, K) and bias: (O,); empty for pools.
+            Of linear (N, C), (O, C) and (O,).
     """
 
     case: Case
@@ -72,12 +73,11 @@ class Problem:
             return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
         weight, bias = torch.empty(0, dtype=dtype), torch.empty(0, dtype=dtype)
-        shape = (case.batch, case.channels, case.height, case.width)
-        if case.op in CONV_OPS:
+        if case.op in WEIGHTED_OPS:
             fan_in = math.prod(case.weight_shape[1:])
             weight = normal(*case.weight_shape) * math.sqrt(2 / fan_in)
             bias = normal(case.out_channels) * 0.1
-        return cls(case, activation, normal(*shape), weight, bias)
+        return cls(case, activation, normal(*case.input_shape), weight, bias)
 
     def activate(self, output: Tensor) -> Tensor:
         """Apply the activation, in place where PyTorch can."""
@@ -101,6 +101,8 @@ class Problem:
             return F.avg_pool2d(input, case.kernel, case.stride, case.padding)
         if case.op == "adaptive_avg_pool2d":
             return F.adaptive_avg_pool2d(input, case.result)
+        if case.op == "linear":
+            return self.activate(F.linear(input, weight, bias))
         output = F.conv2d(input, weight, bias, case.stride, case.padding, 1, case.groups)
         return self.pool(self.activate(output))
 

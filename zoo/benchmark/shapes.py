@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from zoo.errors import UsageError
 
 CONV_OPS = ("conv2d", "conv2d_pool")
+WEIGHTED_OPS = (*CONV_OPS, "linear")
+"""Ops with a weight, a bias and an activation."""
 WINDOW_OPS = (*CONV_OPS, "max_pool2d", "avg_pool2d")
 """Ops with a kernel size, a stride and a padding."""
 POOL_OPS = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
-OPS = CONV_OPS + POOL_OPS
+OPS = WEIGHTED_OPS + POOL_OPS
 
 POOLS = {"max2": ("max", 2, 2, 0), "avg2": ("avg", 2, 2, 0), "max3s2": ("max", 3, 2, 1)}
 """Pools that follow a convolution: name -> (kind, kernel, stride, padding)."""
@@ -20,6 +22,7 @@ _CONV_FORM = "N,C,H,W,O,K,S,P[,G]"
 _FORMS = {
     "conv2d": _CONV_FORM,
     "conv2d_pool": f"{_CONV_FORM}[+max2|+avg2|+max3s2]",
+    "linear": "N,C,O",
     "max_pool2d": "N,C,H,W,K,S,P",
     "avg_pool2d": "N,C,H,W,K,S,P",
     "adaptive_avg_pool2d": "N,C,H,W,R",
@@ -28,18 +31,21 @@ _FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One op on one shape. Kernels are square; stride and padding are the same both ways.
+    """One op on one shape; a linear layer is one on maps of one pixel.
+
+    Kernels are square; stride and padding are the same both ways.
 
     ``result``, the side of the square that comes out, matters to adaptive_avg_pool2d alone, which
     has neither kernel nor stride nor padding; ``out_channels`` and ``groups`` matter to
-    convolutions alone, ``pool`` (a key of :data:`POOLS`) to conv2d_pool alone.
+    convolutions alone (the former also to linear), ``pool`` (a key of :data:`POOLS`) to
+    conv2d_pool alone.
     """
 
     op: str
     batch: int
     channels: int
-    height: int
-    width: int
+    height: int = 1
+    width: int = 1
     kernel: int = 0
     stride: int = 0
     padding: int = 0
@@ -50,6 +56,8 @@ class Case:
 
     def __str__(self) -> str:
         """Write the case as ``--shape`` takes it."""
+        if self.op == "linear":
+            return f"{self.batch},{self.channels},{self.out_channels}"
         sizes = [self.batch, self.channels, self.height, self.width]
         if self.op in CONV_OPS:
             sizes.append(self.out_channels)
@@ -67,16 +75,26 @@ class Case:
         return _window(self.height, self.width, self.kernel, self.stride, self.padding)
 
     @property
-    def output_shape(self) -> tuple[int, int, int, int]:
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input."""
+        shape = self.batch, self.channels, self.height, self.width
+        return shape[:2] if self.op == "linear" else shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
         """Shape of the result."""
+        if self.op == "linear":
+            return self.batch, self.out_channels
         height, width = self.map_size
         if self.pool:
             height, width = _window(height, width, *POOLS[self.pool][1:])
         return self.batch, self.out_channels or self.channels, height, width
 
     @property
-    def weight_shape(self) -> tuple[int, int, int, int]:
-        """Shape of a convolution's weight: (out, in / groups, height, width)."""
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight: (out, in / groups, height, width), of linear (out, in)."""
+        if self.op == "linear":
+            return self.out_channels, self.channels
         return self.out_channels, self.channels // self.groups, self.kernel, self.kernel
 
     @property
@@ -84,6 +102,8 @@ class Case:
         """Floating-point operations: two per multiply-add of the direct convolution, whatever
         the algorithm; for pools one per element of each window.
         """
+        if self.op == "linear":
+            return 2 * self.batch * self.channels * self.out_channels
         height, width = self.map_size
         places = self.batch * (self.out_channels or self.channels) * height * width
         if self.op not in WINDOW_OPS:
@@ -116,7 +136,7 @@ def parse_case(op: str, text: str) -> Case:
         sizes = [int(part) for part in numbers.split(",")]
     except ValueError:
         raise UsageError(f"{where}: expected whole numbers {_FORMS[op]}") from None
-    expected = (8, 9) if op in CONV_OPS else (7,) if op in WINDOW_OPS else (5,)
+    expected = (8, 9) if op in CONV_OPS else (_FORMS[op].count(",") + 1,)
     if len(sizes) not in expected:
         raise UsageError(f"{where}: {len(sizes)} numbers, but {op} takes {_FORMS[op]}")
     if op in CONV_OPS:
@@ -127,6 +147,9 @@ def parse_case(op: str, text: str) -> Case:
             groups=rest[0] if rest else 1,
             pool=(pool or "max2") if op == "conv2d_pool" else None,
         )  # fmt: skip
+    elif op == "linear":
+        batch, channels, out_channels = sizes
+        case = Case(op, batch, channels, out_channels=out_channels)
     elif op not in WINDOW_OPS:
         batch, channels, height, width, result = sizes
         case = Case(op, batch, channels, height, width, result=result)
@@ -141,7 +164,8 @@ def parse_case(op: str, text: str) -> Case:
 
 def _problem(case: Case) -> str | None:
     if case.op not in WINDOW_OPS:
-        least = min(case.batch, case.channels, case.height, case.width, case.result)
+        last = case.out_channels if case.op == "linear" else case.result
+        least = min(case.batch, case.channels, case.height, case.width, last)
         return None if least >= 1 else "sizes must be at least 1"
     conv = case.op in CONV_OPS
     positive = [case.batch, case.channels, case.height, case.width, case.kernel, case.stride]
@@ -197,6 +221,12 @@ SETS: dict[str, dict[str, str]] = {
             1,512,28,28,512,3,1,1+max2   1,512,14,14,512,3,1,1+max2
         """,
         "cifar": "1,3,32,32,32,3,1,0+max2 1,32,15,15,64,3,1,0+max2",
+    },
+    "linear": {
+        "resnet": "1,512,1000 1,2048,1000",
+        "vgg": "1,4096,4096 1,4096,1000",
+        "mobilenet": "1,960,1280 1,1280,1000",
+        "cifar": "1,64,10",
     },
     "max_pool2d": {
         "resnet": "1,64,112,112,3,2,1",

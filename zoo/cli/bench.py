@@ -13,7 +13,7 @@ import click
 
 from zoo.benchmark import engines
 from zoo.benchmark.names import ACTIVATIONS, ENGINES, OURS, RIVALS
-from zoo.benchmark.shapes import CONV_OPS, OPS, SET_NAMES, Case, cases_of_set, parse_case
+from zoo.benchmark.shapes import OPS, SET_NAMES, WEIGHTED_OPS, Case, cases_of_set, parse_case
 from zoo.cli.output import (
     Column,
     check_output_file,
@@ -195,8 +195,8 @@ def command(
     if peak and dtype != "float32":
         raise UsageError(f"--peak measures float32: leave out --dtype {dtype}")
     cases = _cases(op, set_name, shapes, batch) if op else []
-    if op in CONV_OPS:
-        activation = activation or "relu"
+    if op in WEIGHTED_OPS:
+        activation = activation or ("none" if op == "linear" else "relu")
     elif activation:
         raise UsageError(f"--activation belongs to convolutions, not to {op}")
     elif weights == "cold":

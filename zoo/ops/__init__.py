@@ -20,6 +20,7 @@ from zoo.ops._introspection import (
     kernels,
     set_cpu_capability,
 )
+from zoo.ops._linear import linear_packed, linear_prepack
 from zoo.ops._max_pool2d import max_pool2d
 
 __all__ = [
@@ -39,6 +40,8 @@ __all__ = [
     "cpu_capability",
     "explain_conv2d",
     "kernels",
+    "linear_packed",
+    "linear_prepack",
     "max_pool2d",
     "set_cpu_capability",
 ]
