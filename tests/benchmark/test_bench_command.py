@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from zoo import ops
 from zoo.benchmark import engines
 from zoo.benchmark.names import ENGINES, OURS, RIVALS
-from zoo.benchmark.report import failures
+from zoo.benchmark.report import failures, summary_lines
 from zoo.cli import main
 from zoo.cli.bench import command
 
@@ -157,6 +157,22 @@ def test_what_is_said_about_engines():
     assert "times the best engine's speed" in done.stdout
     done = bench(*COPY, *QUICK, "--rivals", "eager")
     assert "engine" not in done.stdout + done.stderr
+
+
+def test_the_worst_of_several_wrong_results_stands_for_all():
+    def row(case, status, reason, error=None):
+        facts = {"case": case, "status": status, "reason": reason, "error": error}
+        return {"candidate": "mnn", **facts}
+
+    rows = [
+        row("1,1", "skipped", "no such kernel"),
+        row("1,2", "wrong", "its error is 3.0e-04", 3e-4),
+        row("1,3", "wrong", "its error is 8.0e-04", 8e-4),
+    ]
+    assert summary_lines({"results": [], "controls": [], "not_timed": rows}) == [
+        "Wrong: mnn in 2 cases (1,3, ...): its error is 8.0e-04",
+        "Skipped: mnn in 1 case (1,1): no such kernel",
+    ]
 
 
 def test_only_failures_of_engines_and_builtins_are_forgiven():

@@ -105,16 +105,17 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out_lines(not_timed: Sequence[Row]) -> list[str]:
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for row in not_timed:
-        key = (row["status"], row["candidate"], row["reason"])
-        groups.setdefault(key, []).append(row["case"])
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    # Of wrong results the worst stands for all.
+    for row in sorted(not_timed, key=lambda row: -(row["error"] or 0)):
+        key = (row["status"], row["candidate"], "" if row["error"] else row["reason"])
+        groups.setdefault(key, []).append(row)
     # What went wrong comes before what did not apply.
     ordered = sorted(groups.items(), key=lambda item: item[0][0] == "skipped")
     return [
-        f"{status.capitalize()}: {name} in {len(cases)} case{'s' if len(cases) > 1 else ''} "
-        f"({cases[0]}{', ...' if len(cases) > 1 else ''}): {reason}"
-        for (status, name, reason), cases in ordered
+        f"{status.capitalize()}: {name} in {len(rows)} case{'s' if len(rows) > 1 else ''} "
+        f"({rows[0]['case']}{', ...' if len(rows) > 1 else ''}): {rows[0]['reason']}"
+        for (status, name, _), rows in ordered
     ]
 
 
