@@ -12,6 +12,10 @@ from zoo.benchmark.stats import geometric_mean
 Row = dict[str, Any]
 
 _LONG = ("samples_ms",)
+_RATIO = (
+    "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 is "
+    "faster."
+)
 # Only JSON's own white space holds line breaks: within strings they are written \\n.
 _NUMBERS = re.compile(r"\[\n\s*((?:[-+.\deE]+,?\s+)+)\]")
 
@@ -35,8 +39,8 @@ def case_rows(results: Sequence[Row]) -> list[Row]:
     """Fold the results into one row per case and thread count, losing ones first.
 
     Keys: ``case``, ``threads``, a median in ms by each candidate's name, and of the quickest of
-    ours ``ratio``, ``interval``, ``verdict``, ``gflops``, ``percent_of_gemm``, ``rival_ratio``.
-    Where none of ours ran, the last ones are missing.
+    ours ``ratio``, ``interval``, ``verdict``, ``gflops``, ``percent_of_gemm``, ``rival_ratio``, and
+    ``percent_of_roofline`` if it is known. Where none of ours ran, the last ones are missing.
     """
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in results:
@@ -52,9 +56,24 @@ def case_rows(results: Sequence[Row]) -> list[Row]:
             line["verdict"] = ours["verdict"]
             line["gflops"] = ours["gflops"]
             line["percent_of_gemm"] = ours["percent_of_gemm"]
+            line["percent_of_roofline"] = ours.get("percent_of_roofline")
             line["rival_ratio"] = ours["ratio_to_best_rival"]
         folded.append(line)
     return sorted(folded, key=lambda line: line.get("ratio") or 0.0)
+
+
+def ceiling_rows(header: Mapping[str, Any]) -> list[Row]:
+    """The ceilings of each process: ``threads``, ``fma_gflops``, ``gemm_gflops``, GB/s by level."""
+    return [
+        {
+            "threads": process["threads"],
+            "fma_gflops": process["peak"]["fma_gflops"],
+            "gemm_gflops": process["gemm_gflops"],
+            **{f"{level}_gbps": speed for level, speed in process["peak"]["read_gbps"].items()},
+        }
+        for process in header["processes"]
+        if "peak" in process
+    ]
 
 
 def candidate_names(results: Sequence[Row]) -> list[str]:
@@ -125,7 +144,7 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
     versions = header["versions"]
     threads = ", ".join(str(process["threads"]) for process in header["processes"])
     return [
-        f"{header['op']}, {header['dtype']}"
+        f"{header['op'] or 'Ceilings'}, {header['dtype']}"
         + (f", activation {header['activation']}" if header["activation"] else "")
         + (", cold weights" if header["weights"] == "cold" else "")
         + _held_to(header["cpu_capability"])
@@ -138,8 +157,7 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
             if header["engines"]
             else []
         ),
-        "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 "
-        "is faster.",
+        *([_RATIO] if header["op"] else []),
     ]
 
 

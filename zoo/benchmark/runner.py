@@ -65,7 +65,7 @@ def run(job: Job, progress: Callable[[str], None]) -> Measurements:
     pending = list(job.cases)
     total = len(pending)
     crashed: dict[str, list[str]] = {}
-    while pending:
+    while pending or not measured.processes:  # without cases, once for the environment
         candidate: str | None = None
         environment: dict[str, Any] = {}
         finished = False
