@@ -7,6 +7,7 @@ import platform
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,6 +111,17 @@ def usable_cpus() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def others_run() -> bool:
+    """Whether another thread of this process runs or waits for a processor, where /proc tells."""
+    own = str(threading.get_native_id())
+    states = [
+        _read(str(thread / "stat")).rpartition(")")[2].split()[:1]
+        for thread in Path("/proc/self/task").glob("*")
+        if thread.name != own
+    ]
+    return ["R"] in states
 
 
 def last_cache_bytes() -> int:

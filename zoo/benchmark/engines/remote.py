@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -16,11 +17,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.benchmark.machine import how_it_ended
+from zoo.benchmark.machine import how_it_ended, others_run
 from zoo.benchmark.problem import LeftOut, Problem
 
 PATIENCE_S = 120
 """Seconds after which a silent engine is taken for hung."""
+
+
+def _wait_for_own_threads(patience_s: float = 0.05) -> None:
+    """Wait until the other threads of this process sleep.
+
+    OpenMP's spin for some milliseconds after their work: as long as a whole block.
+    """
+    deadline = time.perf_counter() + patience_s
+    while others_run() and time.perf_counter() < deadline:
+        time.sleep(0.0005)
 
 
 class EngineRun:
@@ -70,6 +81,7 @@ class EngineRun:
 
     def block(self, calls: int) -> float:
         """Seconds per call over a block, by the engine's own clock, after an untimed call."""
+        _wait_for_own_threads()
         return float(self._ask(calls=calls)["seconds"])
 
     def close(self) -> None:
