@@ -111,18 +111,22 @@ def best_rate(
     """Work a second in the quickest of many blocks; ``run(repeats, threads)`` returns its work.
 
     A ceiling is what undisturbed blocks reach, so the best counts, and not the median; and so they
-    are short, or something else runs in each. Until three agree within 3 per cent, or patience
-    ends, more are run.
+    are short, or something else runs in each. While the machine is busy, or no three agree within
+    3 per cent, more are run until patience ends.
     """
     # Alone, and several times: what waits for a processor takes long, and does next to nothing.
     repeats = 1
     while any(_timed(run, repeats, 1)[0] < block_s for _ in range(5)):
         repeats *= 2
     rates: list[float] = []
-    end = time.perf_counter() + patience_s
-    while len(rates) < blocks or (rates[-3] < 0.97 * rates[-1] and time.perf_counter() < end):
+    before = now = Snapshot.take()
+    while len(rates) < blocks or (
+        now.seconds - before.seconds < patience_s
+        and (disturbance(before, now) > 1 or rates[-3] < 0.97 * rates[-1])
+    ):
         seconds, work = _timed(run, repeats, threads)
         insort(rates, work / seconds)
+        now = Snapshot.take()
     return rates[-1]
 
 
