@@ -76,6 +76,20 @@ def ceiling_rows(header: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def ceiling_lines(header: Mapping[str, Any]) -> list[str]:
+    """Say which ceilings may be too low."""
+    return [
+        f"The machine was busy while the ceilings of {_threads(process['threads'])} were measured: "
+        "they may be too low"
+        for process in header["processes"]
+        if process["peak"]["disturbance"] > 1
+    ]
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' if number != 1 else ''}"
+
+
 def candidate_names(results: Sequence[Row]) -> list[str]:
     """Names of the candidates that were timed in any case, in their own order."""
     return list(dict.fromkeys(row["candidate"] for row in results))
