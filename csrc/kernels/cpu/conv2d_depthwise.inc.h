@@ -6,12 +6,22 @@
 #include "conv2d_pooled.inc.h"
 #include "layout.inc.h"
 
+#ifndef STRIP
+#define STRIP 65536
+#endif
+#ifndef FETCH
+#define FETCH (4<<20)
+#endif
+#ifndef SLICE
+#define SLICE 256
+#endif
 namespace zoo {
 namespace {
 
 struct DepthwisePlan {
   bool staged;            // the input is first copied to channels_last
   int64_t slice, slices;  // channels in a unit (at most)
+  int64_t strips;         // pieces that a map's rows are cut into, without a pool
   PooledPlan pooled;
   int64_t map_bytes;  // a thread's rows: what the pool reads, or what is transposed on its way out
 };
@@ -22,13 +32,15 @@ DepthwisePlan plan_depthwise(const Conv2dParams& p, int32_t threads) {
   plan.staged = apart(p.input, p.in_channels);
   // A slice's weights and input rows stay in cache; where rows are few, slices feed the threads.
   const bool few = p.batch * p.out_h < 4 * threads;
-  plan.slice = lesser(few ? 64 : 256, larger(p.out_channels, 1));
-  int64_t map_rows = apart(p.output, p.out_channels) ? 1 : 0;
+  plan.slice = lesser(few ? 64 : SLICE, larger(p.out_channels, 1));
+  const int64_t row_bytes = larger(p.in_w * p.window.stride_h * plan.slice, 1) * int64_t{sizeof(T)};
+  plan.strips = ceil_div(p.out_h, clamp(STRIP / row_bytes, 1, p.out_h));
+  int64_t map_rows = apart(p.output, p.out_channels) ? ceil_div(p.out_h, plan.strips) : 0;
   if (p.pool != Pool::none) {
     const Window& w = p.pool_window;
     const int64_t least = lesser((w.kernel_h - 1) * w.dilation_h + 1, p.out_h);
-    const int64_t row_bytes = larger(least * p.out_w, 1) * 16 * int64_t{sizeof(T)};
-    plan.slice = lesser(plan.slice, 16 * clamp(131072 / row_bytes, 1, 16));
+    const int64_t least_bytes = larger(least * p.out_w, 1) * 16 * int64_t{sizeof(T)};
+    plan.slice = lesser(plan.slice, 16 * clamp(131072 / least_bytes, 1, 16));
     const int64_t units = p.batch * ceil_div(p.out_channels, plan.slice);
     plan.pooled = plan_pooled(p, units, 1, threads);
     map_rows = plan.pooled.map_rows;
@@ -48,7 +60,8 @@ template <typename T>
 void depthwise_run(const Conv2dParams& p, const T* input, const T* weight, const T* bias,
                    const T* residual, T* output, void* workspace, const Parallel& parallel) {
   const DepthwisePlan plan = plan_depthwise<T>(p, parallel.threads);
-  DepthwiseRows<T> depthwise{p, input, p.input, weight, bias, residual};
+  const bool fetch = p.batch * p.in_channels * p.in_h * p.in_w * int64_t{sizeof(T)} > FETCH;
+  DepthwiseRows<T> depthwise{p, input, p.input, weight, bias, residual, fetch};
   char* maps = static_cast<char*>(workspace);
   if (plan.staged) {
     T* const staged = static_cast<T*>(workspace);
@@ -65,18 +78,24 @@ void depthwise_run(const Conv2dParams& p, const T* input, const T* weight, const
   };
 
   if (p.pool == Pool::none) {
-    const int64_t units = p.batch * plan.slices * p.out_h;
+    const int64_t units = p.batch * plan.slices * plan.strips;
     parallel_for(parallel, units, [&](int64_t begin, int64_t end, int32_t thread) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t rest = i / p.out_h, image = rest / plan.slices, y = i % p.out_h;
+        const int64_t rest = i / plan.strips, image = rest / plan.slices;
         const Range slice = channels(rest % plan.slices);
-        T* const to = output + offset(p.output, image, slice.begin, y, 0);
-        if (apart(p.output, p.out_channels)) {
-          T* const map = map_of(thread);
-          depthwise.row(image, y, {0, p.out_w}, slice, map, plan.slice);
-          from_channels_last(map, plan.slice, to, p.output, p.out_w, slice.end - slice.begin);
-        } else {
-          depthwise.row(image, y, {0, p.out_w}, slice, to, p.output.w);
+        const Range ys = part(p.out_h, plan.strips, i % plan.strips);
+        T* const to = output + offset(p.output, image, slice.begin, ys.begin, 0);
+        if (!apart(p.output, p.out_channels)) {
+          depthwise.rows(image, ys, slice, to, p.output.h, p.output.w);
+          continue;
+        }
+        T* const map = map_of(thread);
+        const int64_t row = p.out_w * plan.slice;
+        depthwise.rows(image, ys, slice, map, row, plan.slice);
+        for (int64_t y = ys.begin; y < ys.end; ++y) {
+          from_channels_last(map + (y - ys.begin) * row, plan.slice,
+                             to + (y - ys.begin) * p.output.h, p.output, p.out_w,
+                             slice.end - slice.begin);
         }
       }
     });
@@ -92,10 +111,9 @@ void depthwise_run(const Conv2dParams& p, const T* input, const T* weight, const
       const Range slice = channels(rest % plan.slices);
       pooled_strip(p, plan.pooled, image, slice, part(p.pool_h, strips, i % strips), map_of(thread),
                    map_strides, output, [&](Range rows, const Target<T>& target) {
-                     for (int64_t y = rows.begin; y < rows.end; ++y) {
-                       depthwise.row(image, y, {0, p.out_w}, slice, target.at(image, slice.begin, y, 0),
-                                     plan.slice);
-                     }
+                     depthwise.rows(image, rows, slice,
+                                    target.at(image, slice.begin, rows.begin, 0), map_strides.h,
+                                    map_strides.w);
                    });
     }
   });
