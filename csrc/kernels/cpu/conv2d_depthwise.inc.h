@@ -6,15 +6,6 @@
 #include "conv2d_pooled.inc.h"
 #include "layout.inc.h"
 
-#ifndef STRIP
-#define STRIP 65536
-#endif
-#ifndef FETCH
-#define FETCH (4<<20)
-#endif
-#ifndef SLICE
-#define SLICE 256
-#endif
 namespace zoo {
 namespace {
 
@@ -22,6 +13,7 @@ struct DepthwisePlan {
   bool staged;            // the input is first copied to channels_last
   int64_t slice, slices;  // channels in a unit (at most)
   int64_t strips;         // pieces that a map's rows are cut into, without a pool
+  bool fetch;             // the input is larger than L2
   PooledPlan pooled;
   int64_t map_bytes;  // a thread's rows: what the pool reads, or what is transposed on its way out
 };
@@ -30,19 +22,26 @@ template <typename T>
 DepthwisePlan plan_depthwise(const Conv2dParams& p, int32_t threads) {
   DepthwisePlan plan{};
   plan.staged = apart(p.input, p.in_channels);
-  // A slice's weights and input rows stay in cache; where rows are few, slices feed the threads.
-  const bool few = p.batch * p.out_h < 4 * threads;
-  plan.slice = lesser(few ? 64 : SLICE, larger(p.out_channels, 1));
-  const int64_t row_bytes = larger(p.in_w * p.window.stride_h * plan.slice, 1) * int64_t{sizeof(T)};
-  plan.strips = ceil_div(p.out_h, clamp(STRIP / row_bytes, 1, p.out_h));
+  // A slice's weights, and the input that a block sees, stay in L1.
+  const int64_t wanted = p.window.kernel_h * p.window.kernel_w > 9 ? 64 : 128;
+  const int64_t slices = larger((p.out_channels + wanted / 2) / wanted, 1);
+  plan.slice = round_up(larger(ceil_div(p.out_channels, slices), 1), 16);
+  // A strip's input stays in L2, and threads get equal shares.
+  const int64_t row_bytes = larger(p.in_w * p.window.stride_h, 1) * plan.slice * int64_t{sizeof(T)};
+  plan.strips = ceil_div(p.out_h, clamp(131072 / row_bytes, 1, larger(p.out_h, 1)));
+  const int64_t units = p.batch * slices * plan.strips;
+  if (units % threads != 0 && units < 8 * threads) {
+    plan.strips = lesser(round_up(plan.strips, threads), p.out_h);
+  }
+  plan.fetch = p.batch * p.in_channels * p.in_h * p.in_w * int64_t{sizeof(T)} > 1048576;
   int64_t map_rows = apart(p.output, p.out_channels) ? ceil_div(p.out_h, plan.strips) : 0;
   if (p.pool != Pool::none) {
     const Window& w = p.pool_window;
     const int64_t least = lesser((w.kernel_h - 1) * w.dilation_h + 1, p.out_h);
     const int64_t least_bytes = larger(least * p.out_w, 1) * 16 * int64_t{sizeof(T)};
     plan.slice = lesser(plan.slice, 16 * clamp(131072 / least_bytes, 1, 16));
-    const int64_t units = p.batch * ceil_div(p.out_channels, plan.slice);
-    plan.pooled = plan_pooled(p, units, 1, threads);
+    const int64_t pairs = p.batch * ceil_div(p.out_channels, plan.slice);
+    plan.pooled = plan_pooled(p, pairs, 1, threads);
     map_rows = plan.pooled.map_rows;
   }
   plan.map_bytes = round_up(map_rows * p.out_w * plan.slice * int64_t{sizeof(T)}, 64);
@@ -60,8 +59,7 @@ template <typename T>
 void depthwise_run(const Conv2dParams& p, const T* input, const T* weight, const T* bias,
                    const T* residual, T* output, void* workspace, const Parallel& parallel) {
   const DepthwisePlan plan = plan_depthwise<T>(p, parallel.threads);
-  const bool fetch = p.batch * p.in_channels * p.in_h * p.in_w * int64_t{sizeof(T)} > FETCH;
-  DepthwiseRows<T> depthwise{p, input, p.input, weight, bias, residual, fetch};
+  DepthwiseRows<T> depthwise{p, input, p.input, weight, bias, residual, plan.fetch};
   char* maps = static_cast<char*>(workspace);
   if (plan.staged) {
     T* const staged = static_cast<T*>(workspace);

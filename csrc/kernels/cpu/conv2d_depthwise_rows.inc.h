@@ -26,8 +26,8 @@ struct DepthwiseRows {
   // the map, so does `input`.
   struct Area {
     Range ys;
-    int64_t count;   // blocks
-    Range columns;   // those of a block's input columns that are inside the map
+    int64_t count;  // blocks
+    Range columns;  // those of a block's input columns that are inside the map
     int64_t channels;
     const T* input;
     const T* weight;
@@ -152,8 +152,8 @@ struct DepthwiseRows {
               for (int j = 0; j < P * S; ++j) __builtin_prefetch(ahead + j * steps.column);
             }
             self.finish<P>(at, kLanes,
-                           residual_at == nullptr ? nullptr : residual_at + c * p.residual.c, to + c,
-                           sum);
+                           residual_at == nullptr ? nullptr : residual_at + c * p.residual.c,
+                           to + c, sum);
           }
         }
         from += P * S * steps.column;
