@@ -220,6 +220,7 @@ void test_dispatch();
 void test_pack();
 void test_activations();
 void test_conv2d();
+void test_depthwise();
 void test_direct();
 void test_winograd();
 void test_pool2d();

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "activation.inc.h"
-#include "common.inc.h"
+#include "conv2d_depthwise_plan.inc.h"
 
 namespace zoo {
 namespace {
@@ -164,30 +164,20 @@ struct DepthwiseRows {
   }
 
   struct Kernels {
-    int64_t kernel, stride;
     Kernel inside[kColumns], edge[kColumns], tail[kColumns];  // by columns - 1
   };
   template <int K, int S, int... P>
   static constexpr Kernels kernels(Indices<P...>) {
-    return {K,
-            S,
-            {area<K, S, P + 1, Kind::inside>...},
+    return {{area<K, S, P + 1, Kind::inside>...},
             {area<K, S, P + 1, Kind::edge>...},
             {area<K, S, P + 1, Kind::tail>...}};
   }
-  static const Kernels* kernels_for(const Window& w) {
+  static const Kernels& kernels_for(const Window& w) {
     using All = IndicesTo<kColumns>;
     static constexpr Kernels kFixed[] = {kernels<3, 1>(All{}), kernels<3, 2>(All{}),
                                          kernels<5, 1>(All{}), kernels<5, 2>(All{}),
                                          kernels<7, 1>(All{}), kernels<7, 2>(All{})};
-    if (w.dilation_h != 1 || w.dilation_w != 1) return nullptr;
-    for (const Kernels& k : kFixed) {
-      if (w.kernel_h == k.kernel && w.kernel_w == k.kernel && w.stride_h == k.stride &&
-          w.stride_w == k.stride && w.pad_h < k.kernel && w.pad_w < k.kernel) {
-        return &k;
-      }
-    }
-    return nullptr;
+    return kFixed[fixed_window(w)];
   }
 
   // Any window: P output columns that see the same taps.
@@ -273,13 +263,13 @@ struct DepthwiseRows {
     const T* const image_residual =
         residual == nullptr ? nullptr : residual + offset(p.residual, image, channels.begin, 0, 0);
 
-    const Kernels* const fixed = kernels_for(w);
-    if (fixed == nullptr) {
+    if (fixed_window(w) < 0) {
       at.input = image_in;
       at.residual = image_residual;
       at.output = output;
       return any_rows(at);
     }
+    const Kernels& fixed = kernels_for(w);
     const int64_t whole = at.channels / kLanes * kLanes;
     at.channels = whole;
     const int64_t blocks = ceil_div(p.out_w, kColumns), size = p.out_w / blocks;
@@ -299,8 +289,8 @@ struct DepthwiseRows {
         at.count = lesser(alike, (p.in_w - left - span) / (columns * w.stride_w) + 1);
       }
       const int64_t tail = channels.end - channels.begin - whole;
-      if (whole > 0) (edge ? fixed->edge : fixed->inside)[columns - 1](*this, at);
-      if (tail > 0) fixed->tail[columns - 1](*this, from_channel(at, whole, tail));
+      if (whole > 0) (edge ? fixed.edge : fixed.inside)[columns - 1](*this, at);
+      if (tail > 0) fixed.tail[columns - 1](*this, from_channel(at, whole, tail));
       x += at.count * columns;
       longer = larger(longer - at.count, 0);
     }
