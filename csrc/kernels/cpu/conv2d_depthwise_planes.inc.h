@@ -12,7 +12,7 @@ template <typename T>
 struct DepthwisePlanes {
   using V = Vec<T>;
   static constexpr int64_t kLanes = V::kLanes;
-  static constexpr int kRows = 4, kVecs = 2;  // of a tile
+  static constexpr int kRows = kLanes > 4 ? 4 : 2, kVecs = 2;  // of a tile
 
   const Conv2dParams& p;
   const DepthwiseLines& lines;

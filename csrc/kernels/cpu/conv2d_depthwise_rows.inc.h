@@ -11,7 +11,9 @@ template <typename T>
 struct DepthwiseRows {
   using V = Vec<T>;
   static constexpr int64_t kLanes = V::kLanes;
-  static constexpr int kColumns = 8;  // of a block: with the weights of 7 taps, 16 registers
+  // Columns of a block, at most: with the weights of 7 taps 8 fill 16 registers. Fewer where vectors
+  // are short, to save code.
+  static constexpr int kColumns = kLanes > 4 ? 8 : 4;
 
   const Conv2dParams& p;
   const T* input;
