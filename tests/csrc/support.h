@@ -224,5 +224,6 @@ void test_depthwise();
 void test_direct();
 void test_winograd();
 void test_pool2d();
+void test_peak();
 
 }  // namespace zoo::test
