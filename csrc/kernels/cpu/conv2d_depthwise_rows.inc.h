@@ -11,8 +11,8 @@ template <typename T>
 struct DepthwiseRows {
   using V = Vec<T>;
   static constexpr int64_t kLanes = V::kLanes;
-  // Columns of a block, at most: with the weights of 7 taps 8 fill 16 registers. Fewer where vectors
-  // are short, to save code.
+  // Columns of a block, at most: with the weights of 7 taps 8 fill 16 registers. Fewer where
+  // vectors are short, to save code.
   static constexpr int kColumns = kLanes > 4 ? 8 : 4;
 
   const Conv2dParams& p;
