@@ -97,9 +97,11 @@ using Reasons = std::vector<std::pair<std::string, std::optional<std::string>>>;
 // (None: it accepts; the first that does is the one that runs).
 Reasons explain_conv2d(const Shape& input, const Shape& weight, const Pair& stride,
                        const Pair& padding, const Pair& dilation, int64_t groups,
-                       const std::string& dtype, const std::string& precision, bool packed) {
+                       const std::string& dtype, const std::string& precision, bool packed,
+                       bool channels_last) {
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
-  const at::Tensor shape = at::empty(input, at::TensorOptions(at::kMeta));
+  const auto format = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const at::Tensor shape = at::empty(input, at::TensorOptions(at::kMeta).memory_format(format));
   const Conv2dParams params =
       ops::conv2d_params("conv2d", shape, weight, std::nullopt,
                          {stride, padding, dilation, groups, /*activation=*/"none", precision});
@@ -134,7 +136,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("kernels", &zoo::kernels);
   m.def("explain_conv2d", &zoo::explain_conv2d, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
-        py::arg("dtype"), py::arg("precision"), py::arg("packed"));
+        py::arg("dtype"), py::arg("precision"), py::arg("packed"), py::arg("channels_last"));
   m.def("conv2d_layout", &zoo::conv2d_layout, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
         py::arg("dtype"), py::arg("precision"));

@@ -32,10 +32,16 @@ from zoo.errors import UsageError
 @click.option(
     "--packed", is_flag=True, help="Explain what a weight that is packed beforehand gets."
 )
+@click.option("--channels-last", is_flag=True, help="Explain what an input in channels_last gets.")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]),
               default="table", show_default=True)  # fmt: skip
 def command(
-    explain: tuple[str, str] | None, dtype: str, precision: str, packed: bool, format_: str
+    explain: tuple[str, str] | None,
+    dtype: str,
+    precision: str,
+    packed: bool,
+    channels_last: bool,
+    format_: str,
 ) -> None:
     """List the ops and their kernels, or explain the choice for one convolution.
 
@@ -49,7 +55,7 @@ def command(
       zoo ops --explain conv2d 1,512,7,7,512,3,1,1 --packed
     """
     if explain is not None:
-        _explain(*explain, dtype, precision, packed, format_)
+        _explain(*explain, dtype, precision, packed, channels_last, format_)
         return
     from zoo import ops
 
@@ -90,7 +96,15 @@ def _mark(active: object) -> str:
     return "yes" if active else ""
 
 
-def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, format_: str) -> None:
+def _explain(
+    op: str,
+    shape: str,
+    dtype: str,
+    precision: str,
+    packed: bool,
+    channels_last: bool,
+    format_: str,
+) -> None:
     if op != "conv2d":
         raise UsageError(f"--explain knows conv2d only, not {op!r}: the pools have one kernel each")
     try:
@@ -120,6 +134,7 @@ def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, form
         getattr(torch, dtype),
         precision="exact" if precision == "exact" else "default",
         packed=packed,
+        channels_last=channels_last,
     )
     kernels = _rows(ops.kernels(), ops.cpu_capability(), ops.cpu_capabilities())
     names = {

@@ -120,6 +120,7 @@ def explain_conv2d(
     *,
     precision: Precision = "default",
     packed: bool = False,
+    channels_last: bool = False,
 ) -> list[Choice]:
     """Which implementation a convolution gets on the CPU, and why not the ones before it.
 
@@ -134,6 +135,7 @@ def explain_conv2d(
         precision: see there.
         packed: whether the weight is to be packed beforehand: what :func:`conv2d_prepack` chooses
             for such an input, and not what :func:`conv2d` runs.
+        channels_last: whether the input is in channels_last.
 
     Raises:
         UsageError: shapes that do not fit, or an unknown precision.
@@ -152,6 +154,7 @@ def explain_conv2d(
             str(dtype).removeprefix("torch."),
             precision,
             packed,
+            channels_last,
         )
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error).splitlines()[0]) from None
