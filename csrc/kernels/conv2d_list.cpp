@@ -73,8 +73,9 @@ const char* const kSlowerThanBuiltin =
 const char* direct_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   constexpr int64_t kMostDepth = 256, kMostWeights = 98304;
   if (const char* reason = unsupported(wish.dtype)) return reason;
-  if (p.groups != 1) return "direct takes one group only";
-  const int64_t depth = p.window.kernel_h * p.window.kernel_w * p.in_channels;
+  if (const char* reason = packing_declines(Packing::gemm, weight_size(p), p.groups)) return reason;
+  const int64_t depth = p.window.kernel_h * p.window.kernel_w * (p.in_channels / p.groups);
+  if (p.groups > 1) return depth > 576 ? "more than 576 products an output" : nullptr;
   if (depth > kMostDepth) return "more than 256 products an output";
   if (depth * p.out_channels > kMostWeights) return "more than 98304 weights";
   return builtin_wins(p, wish) ? kSlowerThanBuiltin : nullptr;

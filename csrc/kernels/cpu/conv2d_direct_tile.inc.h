@@ -79,19 +79,30 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
   }
 }
 
+// Tiles of one vector, which small groups need, have twice the rows: fewer sums would wait for each
+// other.
+template <typename T>
+constexpr int64_t direct_rows(int64_t vecs) {
+  return vecs == 1 ? 2 * Vec<T>::kTileRows : Vec<T>::kTileRows;
+}
+
 template <typename T>
 struct DirectTiles {
-  static constexpr int kRows = Vec<T>::kTileRows, kVecs = Vec<T>::kTileVecs;
   using Run = void (*)(const DirectRow<T>& row, int64_t count);
-  Run run[2][kVecs][kRows];  // [lanes are pixels][vectors - 1][rows - 1]
+  Run one[2][direct_rows<T>(1)], two[2][direct_rows<T>(2)];  // [lanes are pixels][rows - 1]
 
-  template <int... I>
-  static constexpr DirectTiles make(Indices<I...>) {
-    static_assert(kVecs == 2);
-    return {{{{direct_tiles<T, false, I + 1, 1>...}, {direct_tiles<T, false, I + 1, 2>...}},
-             {{direct_tiles<T, true, I + 1, 1>...}, {direct_tiles<T, true, I + 1, 2>...}}}};
+  template <int... I, int... J>
+  static constexpr DirectTiles make(Indices<I...>, Indices<J...>) {
+    static_assert(Vec<T>::kTileVecs == 2);
+    return {{{direct_tiles<T, false, I + 1, 1>...}, {direct_tiles<T, true, I + 1, 1>...}},
+            {{direct_tiles<T, false, J + 1, 2>...}, {direct_tiles<T, true, J + 1, 2>...}}};
   }
-  static constexpr DirectTiles make() { return make(IndicesTo<kRows>{}); }
+  static constexpr DirectTiles make() {
+    return make(IndicesTo<direct_rows<T>(1)>{}, IndicesTo<direct_rows<T>(2)>{});
+  }
+  Run run(bool pixel_lanes, int64_t vecs, int64_t rows) const {
+    return vecs == 1 ? one[pixel_lanes][rows - 1] : two[pixel_lanes][rows - 1];
+  }
 };
 
 }  // namespace
