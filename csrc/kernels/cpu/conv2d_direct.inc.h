@@ -125,6 +125,7 @@ struct Direct {
     const T* const extra = row.extra;
     row.to = sums;
     row.to_row = vecs * kLanes;
+    row.last = kLanes;
     row.extra = nullptr;
     row.least = static_cast<T>(-__builtin_inf());
     kTiles.run(plan.pixel_lanes, vecs, rows)(row, 1);
@@ -150,7 +151,8 @@ struct Direct {
       row.to += n * to_pixel;
       if (row.extra != nullptr) row.extra += n * extra_pixel;
     };
-    if (out.straight && lanes == vecs * kLanes) {
+    row.last = lanes - (vecs - 1) * kLanes;
+    if (out.straight) {
       kTiles.run(plan.pixel_lanes, vecs, rows)(row, count);
       return advance(count * pixels);
     }

@@ -21,6 +21,7 @@ struct DirectRow {
   int64_t extra_row;       // from row to row of a tile; lanes follow each other
   T* to;
   int64_t to_row;
+  int64_t last;  // lanes of a row's last vector that are stored
 };
 
 // `count` tiles of R rows and kVecs vectors.
@@ -33,6 +34,8 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
   T* to = row.to;
   const int64_t step = kPixelLanes ? 1 : row.step, to_row = row.to_row, extra_row = row.extra_row;
   const V least = V::broadcast(row.least);
+  const int64_t last = row.last;
+  const bool whole = last == kLanes;
   for (; count > 0; --count) {
     V sum[R][kVecs];
     ZOO_UNROLL
@@ -62,7 +65,8 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
       for (int i = 0; i < R; ++i) {
         ZOO_UNROLL
         for (int j = 0; j < kVecs; ++j) {
-          sum[i][j] = sum[i][j] + V::load(extra + i * extra_row + j * kLanes);
+          const T* const from = extra + i * extra_row + j * kLanes;
+          sum[i][j] = sum[i][j] + (j + 1 < kVecs || whole ? V::load(from) : V::load(from, last));
         }
       }
       extra += kPixels * (kPixelLanes ? 1 : extra_row);
@@ -71,7 +75,12 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
     for (int i = 0; i < R; ++i) {
       ZOO_UNROLL
       for (int j = 0; j < kVecs; ++j) {
-        max(least, sum[i][j]).store(to + i * to_row + j * kLanes);
+        T* const place = to + i * to_row + j * kLanes;
+        if (j + 1 < kVecs || whole) {
+          max(least, sum[i][j]).store(place);
+        } else {
+          max(least, sum[i][j]).store(place, last);
+        }
       }
     }
     x += kPixels * step;
