@@ -1,6 +1,7 @@
 # make run     environment, build, and the main job on real photographs
 # make test    environment, build, and all tests
 # make check   format, lint, types, layers, symbols of the kernel objects
+# make bench-env  .venv-bench: zoo beside the inference engines of `zoo bench --rivals all`
 # make wheel   wheels of zoo and its plugins in dist/
 #
 # Everything happens inside .venv; PYTHON names the interpreter that it is made with.
@@ -15,7 +16,7 @@ CPP_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 SOURCES   := setup.py $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test pytest ctest check format asan bench wheel wheel-check clean
+.PHONY: help install run test pytest ctest check format asan bench bench-env wheel wheel-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -79,6 +80,11 @@ format:
 
 bench: install
 	$(BIN)/zoo bench --op conv2d --set all
+
+# Apart from .venv, because neither zoo nor its tests need the engines.
+bench-env:
+	$(MAKE) install VENV=.venv-bench
+	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -r benchmarks/requirements.txt
 
 wheel: install
 	rm -rf build/lib.* # modules that were deleted since would be packed

@@ -1,11 +1,15 @@
 // The Python module zoo._C. Importing it registers the ops (schema.cpp); what it offers itself is
 // introspection only: no tensor passes through here. This is the only pybind11 file.
 #include <ATen/ops/empty.h>
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/version.h>
 
+#include <algorithm>
 #include <array>
+#include <limits>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,6 +18,7 @@
 #include "kernels/conv2d_list.h"
 #include "kernels/dispatch.h"
 #include "ops/arguments.h"
+#include "ops/parallel.h"
 
 namespace py = pybind11;
 
@@ -124,6 +129,31 @@ std::string conv2d_layout(const Shape& input, const Shape& weight, const Pair& s
       {stride, padding, dilation, groups, /*activation=*/"none", precision}, dtype_named(dtype)));
 }
 
+// So many of PyTorch's threads, or as many as there are.
+Parallel some_threads(int32_t threads) {
+  Parallel parallel = ops::parallel(std::numeric_limits<double>::infinity());
+  parallel.threads = std::clamp(threads, 1, parallel.threads);
+  return parallel;
+}
+
+// Floating-point operations of `steps` steps of each thread, when they are done.
+int64_t peak_fma(int64_t steps, int32_t threads) {
+  const Parallel parallel = some_threads(threads);
+  const PeakKernels<float>& peak = active_kernels<float>().peak;
+  std::vector<float> sums(parallel.threads);
+  peak.fma(steps, sums.data(), parallel);
+  return peak.flops * steps * parallel.threads;
+}
+
+// The sum of `passes` times the data, each thread's part of it read by that thread.
+double peak_read(const py::array_t<float, py::array::c_style>& data, int64_t passes,
+                 int32_t threads) {
+  const Parallel parallel = some_threads(threads);
+  std::vector<float> sums(parallel.threads);
+  active_kernels<float>().peak.read(data.data(), data.size(), passes, sums.data(), parallel);
+  return std::accumulate(sums.begin(), sums.end(), 0.0);
+}
+
 }  // namespace
 }  // namespace zoo
 
@@ -140,4 +170,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("conv2d_layout", &zoo::conv2d_layout, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
         py::arg("dtype"), py::arg("precision"));
+  m.def("peak_fma", &zoo::peak_fma, py::arg("steps"), py::arg("threads"));
+  m.def("peak_read", &zoo::peak_read, py::arg("data").noconvert(), py::arg("passes"),
+        py::arg("threads"));
 }

@@ -31,6 +31,17 @@ struct Pool2dKernels {
   void (*avg_pool2d)(const Pool2dParams&, const T* input, T* output, const Parallel&);
 };
 
+// What the machine can do at most, each thread for itself. sums[thread] gets what it summed up, as
+// the compiler drops work that nobody sees.
+template <typename T>
+struct PeakKernels {
+  int64_t flops;  // of a step of a thread
+  // In a step each lane of flops / 2 goes halfway to 1. They start at 0, 1, 2, ... by vectors.
+  void (*fma)(int64_t steps, T* sums, const Parallel&);
+  // Sums the thread's part of data, `passes` times over.
+  void (*read)(const T* data, int64_t count, int64_t passes, T* sums, const Parallel&);
+};
+
 template <typename T>
 struct Kernels {
   Conv2dKernel<T> gemm;       // any shape
@@ -40,6 +51,7 @@ struct Kernels {
   // numbers are those of a tile's outputs in a row. Null for double.
   Conv2dKernel<T> winograd4, winograd2;
   Pool2dKernels<T> pool;
+  PeakKernels<T> peak;
 };
 
 struct KernelTable {

@@ -3,7 +3,7 @@
 import os
 import time
 
-from zoo.benchmark.candidates import RIVALS, Candidate
+from zoo.benchmark.candidates import RIVALS, Candidate, engine
 
 _eager = RIVALS[0].build
 
@@ -54,4 +54,6 @@ LOW_PRECISION = Candidate("half", lambda problem: lambda: _eager(problem)().half
 MISSHAPEN = Candidate("misshapen", lambda problem: lambda: _eager(problem)()[..., :-1])
 PICKY = Candidate("picky", _eager, lambda problem: "it is not in the mood")
 TAKEN = Candidate("eager", _eager)
+TINY_ENGINE = engine("tiny", "tiny_engines:talks")
+DYING_ENGINE = engine("dying-engine", "tiny_engines:dies")
 NOT_ONE = "not a candidate"

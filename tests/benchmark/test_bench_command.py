@@ -12,8 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from zoo import ops
-from zoo.benchmark.names import OURS
+from zoo.benchmark import engines
+from zoo.benchmark.names import ENGINES, OURS, RIVALS
+from zoo.benchmark.report import failures
 from zoo.cli import main
+from zoo.cli.bench import command
 
 HERE = Path(__file__).parent
 TINY = ("--op", "conv2d", "--shape", "1,8,8,8,8,3,1,1")
@@ -130,6 +133,76 @@ def test_a_candidate_that_kills_its_process_does_not_take_the_others_along():
     assert "SIGABRT" in crashes[0]["reason"]
 
 
+COPY = ("--op", "max_pool2d", "--shape", "1,4,6,6,1,1,0")
+
+
+def test_an_engine_runs_beside_the_others_and_its_crash_is_its_own():
+    own = ("--candidate", "contestants:TINY_ENGINE", "--candidate", "contestants:DYING_ENGINE")
+    done = bench(*COPY, *QUICK, "--rivals", "eager", *own, "--format", "json")
+    assert done.returncode == 1  # both are the user's
+    document = json.loads(done.stdout)
+    names = [row["candidate"] for row in document["results"]]
+    assert names == ["zoo", "zoo-nhwc", "eager", "tiny"]
+    assert {row["best_rival"] for row in document["results"]} == {"tiny"}
+    (crash,) = document["not_timed"]
+    assert (crash["candidate"], crash["status"]) == ("dying-engine", "crashed")
+    assert "SIGABRT" in crash["reason"]
+    assert len(document["header"]["processes"]) == 1
+
+
+def test_what_is_said_about_engines():
+    done = bench(*COPY, *QUICK, "--rivals", "eager", "--candidate", "contestants:TINY_ENGINE")
+    assert done.returncode == 0, done.stderr
+    assert "zoo: " in done.stdout
+    assert "times the best engine's speed" in done.stdout
+    done = bench(*COPY, *QUICK, "--rivals", "eager")
+    assert "engine" not in done.stdout + done.stderr
+
+
+def test_only_failures_of_engines_and_builtins_are_forgiven():
+    names = ["zoo", "eager", "mnn", "mine", "control"]
+    rows = [{"candidate": name, "status": "crashed"} for name in names]
+    assert [row["candidate"] for row in failures(rows)] == ["zoo", "mine", "control"]
+
+
+def test_an_engine_that_is_not_installed_is_a_note_with_the_remedy(monkeypatch):
+    for name in ENGINES:
+        monkeypatch.setitem(engines.PACKAGES, name, (f"no_{name}",))
+    done = CliRunner().invoke(main, ["bench", *COPY, *QUICK, "--rivals", "eager,ncnn,mnn"])
+    assert done.exit_code == 0, done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if "not installed" in line]
+    assert "ncnn needs no_ncnn" in note
+    assert "mnn needs no_mnn" in note
+    assert "make bench-env" in note
+    assert "ncnn" not in done.stdout
+
+
+def test_an_engine_declines_to_be_held_to_less_than_it_can():
+    if ops.cpu_capabilities() == ["scalar"]:
+        pytest.skip("this machine has no more")
+    own = ("--candidate", "contestants:TINY_ENGINE", "--cpu-capability", "scalar")
+    done = bench(*COPY, *QUICK, "--rivals", "none", *own, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["not_timed"]
+    assert (row["candidate"], row["status"]) == ("tiny", "skipped")
+    assert "instruction set" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("none", []),
+        ("builtin", [*RIVALS]),
+        ("all", [*RIVALS, *ENGINES]),
+        ("mnn,eager", ["eager", "mnn"]),
+        ("ncnn,builtin", [*RIVALS, "ncnn"]),
+    ],
+)
+def test_rivals_are_chosen_by_name_and_by_group(value, names):
+    (option,) = [option for option in command.params if option.name == "rivals"]
+    assert option.callback(None, option, value) == names
+
+
 def test_csv_on_stdout_holds_no_raw_samples():
     done = bench("--op", "conv2d_pool", *TINY[2:], *QUICK, "--rivals", "none", "--format", "csv")
     assert done.returncode == 0, done.stderr
@@ -159,6 +232,13 @@ def test_csv_on_stdout_holds_no_raw_samples():
         ((*TINY, "--output", "no/such/folder/x.json"), "does not exist"),
         (("--op", "max_pool2d", "--activation", "relu"), "belongs to convolutions"),
         (("--op", "max_pool2d", "--weights", "cold"), "belongs to convolutions"),
+        ((), "say which op to time with --op, or --peak alone"),
+        (("--peak", *TINY[2:]), "say which with --op"),
+        (("--peak", "--weights", "cold"), "say which with --op"),
+        (("--peak", "--history", "old.json"), "say which with --op"),
+        ((*TINY, "--peak", "--dtype", "float64"), "--peak measures float32"),
+        ((*TINY, "--history", "no_such.json"), "--history no_such.json: No such file"),
+        ((*TINY, "--history", __file__), "is not JSON"),
     ],
 )
 def test_bad_use_is_a_line_and_exit_code_2(arguments, message, monkeypatch):
@@ -168,6 +248,80 @@ def test_bad_use_is_a_line_and_exit_code_2(arguments, message, monkeypatch):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_ceilings_alone(tmp_path):
+    counts = [1, 2] if len(os.sched_getaffinity(0)) > 1 else [1]
+    threads = ("--threads", ",".join(map(str, counts)))
+    done = bench("--peak", *threads, "--output", str(tmp_path / "peak.json"))
+    assert done.returncode == 0, done.stderr
+    head, _, _, titles, _, *rows = done.stdout.splitlines()
+    assert head.startswith("Ceilings, float32; ")
+    assert "FMA GFLOP/s  GEMM GFLOP/s" in titles
+    assert titles.endswith("DRAM GB/s")
+    assert [row.split()[0] for row in rows] == [str(count) for count in counts]
+    document = json.loads((tmp_path / "peak.json").read_text())
+    assert document["header"]["op"] is None
+    assert document["results"] == []
+    for process, count in zip(document["header"]["processes"], counts, strict=True):
+        assert process["threads"] == count
+        peak = process["peak"]
+        assert peak["fma_gflops"] > 0
+        assert list(peak["read_gbps"]) == [*peak["capacity_bytes"], "DRAM"]
+
+    done = bench("--peak", "--threads", "1", "--cpu-capability", "scalar", "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader(done.stdout.splitlines())
+    assert float(row["DRAM_gbps"]) > 0
+
+
+def test_the_roofline_of_each_row():
+    rest = ("--rivals", "eager", "--peak", "--threads", "1", "--rounds", "5", "--min-time", "0.2")
+    done = bench(*TINY, *rest, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    (process,) = document["header"]["processes"]
+    peak = process["peak"]
+    for row in document["results"]:
+        # 12 KiB of maps and weights, 64 * 64 * 9 * 2 operations: arithmetic bounds it
+        assert row["percent_of_roofline"] == pytest.approx(100 * row["gflops"] / peak["fma_gflops"])
+    shape = ("--op", "max_pool2d", "--shape", "1,8,8,8,2,2,0")
+    done = bench(*shape, *rest)
+    assert done.returncode == 0, done.stderr
+    assert "% roofline" in done.stdout
+
+
+def test_a_run_beside_an_earlier_one(tmp_path):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    rest = (*QUICK, "--rivals", "eager")
+    done = bench(*TINY, *rest, "--output", str(old))
+    assert done.returncode == 0, done.stderr
+    document = json.loads(old.read_text())
+    document["header"]["cpu"] = "Abacus"
+    del document["header"]["cpu_capability"]
+    for row in document["results"]:
+        if row["candidate"] == "zoo":
+            row["median_ms"] /= 1000
+    old.write_text(json.dumps(document))
+
+    done = bench(*TINY, *rest, "--history", str(old), "--output", str(new))
+    assert done.returncode == 0, done.stderr
+    tables = done.stdout.partition("now/then")[2].splitlines()
+    assert tables[2].split()[2] == "zoo"  # below the heading and a rule: what lost most
+    assert "Then and now differ: the processor was Abacus, is " in done.stdout
+    assert "PyTorch's builtins: " in done.stdout
+    document = json.loads(new.read_text())
+    assert document["header"]["history"]["file"] == str(old)
+    rows = {row["candidate"]: row for row in document["results"]}
+    assert set(rows) == {"zoo", "zoo-nhwc", "zoo-packed", "eager"}
+    assert rows["zoo"]["speedup"] < 0.1
+    assert rows["zoo"]["ratio_change"] < 0.1
+    assert rows["eager"]["ratio_change"] == 1
+
+    done = bench("--op", "max_pool2d", "--shape", "1,8,8,8,2,2,0", "--history", str(old))
+    assert done.returncode == 2
+    assert "none of these cases, threads and options: it holds zoo bench --op conv2d" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_files_are_not_replaced_unless_told_to(tmp_path):

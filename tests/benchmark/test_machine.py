@@ -7,6 +7,7 @@ import pytest
 
 from zoo.benchmark.machine import (
     Snapshot,
+    cache_capacities,
     describe_machine,
     describe_process,
     disturbance,
@@ -83,3 +84,24 @@ def test_a_worker_says_which_malloc_it_has(monkeypatch):
     for key in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"):
         monkeypatch.setenv(key, "65536")
     assert allocator() == "system malloc, as set by the user"
+
+
+def test_caches_of_some_processors_are_added_up_once_each(tmp_path):
+    def cache(cpu, index, level, kind, size, shared):
+        folder = tmp_path / f"cpu{cpu}" / "cache" / f"index{index}"
+        folder.mkdir(parents=True)
+        facts = {"level": level, "type": kind, "size": size, "shared_cpu_list": shared}
+        for name, value in facts.items():
+            (folder / name).write_text(f"{value}\n")
+
+    for cpu in range(4):
+        pair = "0-1" if cpu < 2 else "2-3"
+        cache(cpu, 0, 1, "Data", "32K", str(cpu))
+        cache(cpu, 1, 1, "Instruction", "64K", str(cpu))
+        cache(cpu, 2, 2, "Unified", "1M", pair)
+        cache(cpu, 3, 3, "Unified", "8192K", "0-3")
+    mib = 1 << 20
+    assert cache_capacities([0], tmp_path) == {"L1": 32 << 10, "L2": mib, "L3": 8 * mib}
+    assert cache_capacities([0, 1], tmp_path) == {"L1": 64 << 10, "L2": mib, "L3": 8 * mib}
+    assert cache_capacities([1, 2], tmp_path) == {"L1": 64 << 10, "L2": 2 * mib, "L3": 8 * mib}
+    assert cache_capacities([9], tmp_path) == {}

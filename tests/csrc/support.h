@@ -222,5 +222,6 @@ void test_conv2d();
 void test_direct();
 void test_winograd();
 void test_pool2d();
+void test_peak();
 
 }  // namespace zoo::test

@@ -49,6 +49,7 @@ void test_dispatch() {
     CHECK(active_kernels<float>().direct.run != nullptr);
     CHECK(active_kernels<float>().winograd4.run != nullptr);
     CHECK(active_kernels<float>().winograd2.run != nullptr);
+    CHECK(active_kernels<float>().peak.fma != nullptr);
     CHECK(active_kernels<double>().winograd4.run == nullptr);
     CHECK(active_kernels<double>().gemm.run == table_of(Isa::scalar)->f64.gemm.run);
     if (table != nullptr) CHECK(active_kernels<float>().gemm.run == table->f32.gemm.run);

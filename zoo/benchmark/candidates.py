@@ -1,4 +1,4 @@
-"""The contestants, in an ordered table that can be read: ours, then the best of PyTorch.
+"""The contestants, in ordered tables that can be read: ours, the best of PyTorch, engines.
 
 Each does the same work in its own best way. What a network does once (packing a weight,
 choosing a layout, compiling) is done in ``build`` and not timed.
@@ -10,12 +10,14 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.benchmark.engines.remote import EngineRun
 from zoo.benchmark.problem import Problem
 from zoo.benchmark.shapes import CONV_OPS, OPS, POOLS
 from zoo.errors import UsageError, ZooError
@@ -24,6 +26,20 @@ if TYPE_CHECKING:
     from zoo.ops import Precision
 
 Run = Callable[[], Tensor]
+
+
+@runtime_checkable
+class SelfTimed(Protocol):
+    """A run that computes elsewhere, and times itself there."""
+
+    def __call__(self) -> Tensor:
+        """Compute once and bring the output here."""
+
+    def block(self, calls: int) -> float:
+        """Seconds per call over a block of calls, after an untimed one."""
+
+    def close(self) -> None:
+        """Give up what it holds; it is not used any more."""
 
 
 def _nothing(problem: Problem) -> str | None:
@@ -42,6 +58,8 @@ class Candidate:
         ops: the ops that it competes in.
         rotates: whether it can be built for many copies of a weight in reasonable time.
         builtin: whether PyTorch brings it: the best of these is what others are held against.
+        rotate: builds for a number of copies of the weight in a way of its own.
+        engine: whether it is an inference engine, in a process of its own.
     """
 
     name: str
@@ -51,6 +69,8 @@ class Candidate:
     ops: tuple[str, ...] = OPS
     rotates: bool = True
     builtin: bool = False
+    rotate: Callable[[Problem, int], Run] | None = None
+    engine: bool = False
 
 
 def _nhwc(tensor: Tensor) -> Tensor:
@@ -287,12 +307,47 @@ RIVALS = (
 )
 
 
+# Engines -----------------------------------------------------------------------------------
+
+
+def _engine_declines(problem: Problem) -> str | None:
+    from zoo import ops
+
+    if problem.input.dtype != torch.float32:
+        return "engines are measured in float32"
+    if importlib.util.find_spec("zoo._C") and ops.cpu_capability() != ops.cpu_capabilities()[-1]:
+        return "engines cannot be held to a lower instruction set"
+    return None
+
+
+def engine(name: str, loader: str) -> Candidate:
+    """Return an engine as a candidate.
+
+    ``loader`` is "module:function", imported in the engine's process: it takes a
+    ``zoo.benchmark.engines.task.Task`` and returns a ``Loaded``.
+    """
+    start = partial(EngineRun, loader)
+    return Candidate(name, start, _engine_declines, rotate=start, engine=True)
+
+
+_MODULES = "zoo.benchmark.engines"
+
+ENGINES = (
+    engine("openvino", f"{_MODULES}.openvino:load"),
+    engine("openvino-nhwc", f"{_MODULES}.openvino:load_nhwc"),
+    engine("onnxruntime", f"{_MODULES}.onnxruntime:load"),
+    engine("ncnn", f"{_MODULES}.ncnn:load"),
+    engine("mnn", f"{_MODULES}.mnn:load"),
+    engine("mnn-exact", f"{_MODULES}.mnn:load_exact"),
+)
+
+
 def choose(op: str, rivals: Sequence[str], extra: Sequence[str] = ()) -> list[Candidate]:
     """Return ours, the named rivals and the extra ones, which are import targets, for an op.
 
     Raises UsageError for a target that is no candidate.
     """
-    chosen = [*OURS, *(rival for rival in RIVALS if rival.name in rivals)]
+    chosen = [*OURS, *(rival for rival in (*RIVALS, *ENGINES) if rival.name in rivals)]
     for target in extra:
         from zoo.registry import load_target
 
@@ -302,7 +357,7 @@ def choose(op: str, rivals: Sequence[str], extra: Sequence[str] = ()) -> list[Ca
             raise UsageError(f"--candidate: {error}") from None
         if not isinstance(candidate, Candidate):
             raise UsageError(f"{target} is no zoo.benchmark.candidates.Candidate")
-        if candidate.name in {other.name for other in (*OURS, *RIVALS, *chosen)}:
+        if candidate.name in {other.name for other in (*OURS, *RIVALS, *ENGINES, *chosen)}:
             raise UsageError(f"{target}: the name {candidate.name!r} is taken")
         chosen.append(candidate)
     return [candidate for candidate in chosen if op in candidate.ops]

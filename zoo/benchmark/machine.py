@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -111,11 +113,36 @@ def usable_cpus() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def others_run() -> bool:
+    """Whether another thread of this process runs or waits for a processor, where /proc tells."""
+    own = str(threading.get_native_id())
+    states = [
+        _read(str(thread / "stat")).rpartition(")")[2].split()[:1]
+        for thread in Path("/proc/self/task").glob("*")
+        if thread.name != own
+    ]
+    return ["R"] in states
+
+
 def last_cache_bytes() -> int:
     """Size of the processor's last cache; 32 MiB where it is not known."""
-    sizes = [re.fullmatch(r"(\d+)([KM])", size) for size in _caches().values()]
-    units = {"K": 1 << 10, "M": 1 << 20}
-    return max((int(size[1]) * units[size[2]] for size in sizes if size), default=32 << 20)
+    return max(map(_bytes, _caches().values()), default=0) or 32 << 20
+
+
+def cache_capacities(
+    cpus: Iterable[int], folder: Path = Path("/sys/devices/system/cpu")
+) -> dict[str, int]:
+    """Bytes of the data caches that some processors have together, by level: ``L1`` first.
+
+    Empty where the system does not say.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for cpu in cpus:
+        for index in sorted(folder.glob(f"cpu{cpu}/cache/index*")):
+            level, kind, size, shared = _words(index, "level", "type", "size", "shared_cpu_list")
+            if kind != "Instruction" and _bytes(size):
+                found.setdefault(f"L{level}", {})[shared or str(cpu)] = _bytes(size)
+    return {level: sum(found[level].values()) for level in sorted(found)}
 
 
 def worker_environment(cpu_capability: str | None = None) -> dict[str, str]:
@@ -124,6 +151,13 @@ def worker_environment(cpu_capability: str | None = None) -> dict[str, str]:
     With a CPU capability zoo and PyTorch's libraries are held to that instruction set.
     """
     return {**_TUNED_MALLOC, **os.environ, **_INSTRUCTION_SETS.get(cpu_capability, {})}
+
+
+def how_it_ended(code: int) -> str:
+    """Say how a process ended, of its return code."""
+    if code < 0:
+        return f"the process was ended by {signal.Signals(-code).name}"
+    return f"the process ended with exit code {code}"
 
 
 def describe_machine() -> dict[str, Any]:
@@ -181,10 +215,20 @@ def _caches() -> dict[str, str]:
     folder = Path("/sys/devices/system/cpu/cpu0/cache")
     found = {}
     for index in sorted(folder.glob("index*")):
-        level, kind, size = (_read(str(index / name)).strip() for name in ("level", "type", "size"))
+        level, kind, size = _words(index, "level", "type", "size")
         if size:
             found[f"L{level} {kind}"] = size
     return found
+
+
+def _words(folder: Path, *names: str) -> list[str]:
+    return [_read(str(folder / name)).strip() for name in names]
+
+
+def _bytes(size: str) -> int:
+    """Read a cache's size, such as ``32K``; 0 if there is none."""
+    match = re.fullmatch(r"(\d+)([KM])", size)
+    return int(match[1]) << {"K": 10, "M": 20}[match[2]] if match else 0
 
 
 def _bracketed(text: str) -> str | None:

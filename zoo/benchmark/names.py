@@ -18,6 +18,16 @@ RIVALS = {
     "nnpack": "NNPACK's Winograd: 3x3 convolutions with stride 1",
 }
 
+ENGINES = {
+    "openvino": "OpenVINO on NCHW tensors",
+    "openvino-nhwc": "OpenVINO on NHWC tensors",
+    "onnxruntime": "ONNX Runtime, NCHW",
+    "ncnn": "ncnn in its own packed layout",
+    "mnn": "MNN in its own packed layout",
+    "mnn-exact": "the same with the smallest Winograd tiles, which keep float32's precision",
+}
+"""Engines that are no part of PyTorch; ``engines`` says what each needs installed."""
+
 ACTIVATIONS = (
     "none", "relu", "relu6", "sigmoid", "tanh", "silu", "gelu", "hardswish", "hardsigmoid",
     "leaky_relu",

@@ -33,6 +33,20 @@ needs 2e-5 in float32; arithmetic of lower precision (TF32, bfloat16) is 1e-3 an
 """
 
 
+class LeftOut(Exception):
+    """A candidate takes no part any more.
+
+    Attributes:
+        status: skipped, failed, wrong or crashed.
+        reason: in a line.
+        error: of a wrong one, as :meth:`Problem.error_of` states it.
+    """
+
+    def __init__(self, status: str, reason: str, error: float | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.error = status, reason, error
+
+
 @dataclass(frozen=True)
 class Problem:
     """The tensors of a case, in PyTorch's default layout (NCHW, OIHW).

@@ -6,12 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.benchmark.names import OURS, RIVALS
+from zoo.benchmark.names import ENGINES, OURS, RIVALS
 from zoo.benchmark.stats import geometric_mean
 
 Row = dict[str, Any]
 
 _LONG = ("samples_ms",)
+_RATIO = (
+    "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 is "
+    "faster."
+)
 # Only JSON's own white space holds line breaks: within strings they are written \\n.
 _NUMBERS = re.compile(r"\[\n\s*((?:[-+.\deE]+,?\s+)+)\]")
 
@@ -35,8 +39,8 @@ def case_rows(results: Sequence[Row]) -> list[Row]:
     """Fold the results into one row per case and thread count, losing ones first.
 
     Keys: ``case``, ``threads``, a median in ms by each candidate's name, and of the quickest of
-    ours ``ratio``, ``interval``, ``verdict``, ``gflops``, ``percent_of_gemm``. Where none of
-    ours ran, the last ones are missing.
+    ours ``ratio``, ``interval``, ``verdict``, ``gflops``, ``percent_of_gemm``, ``rival_ratio``, and
+    ``percent_of_roofline`` if it is known. Where none of ours ran, the last ones are missing.
     """
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in results:
@@ -52,8 +56,24 @@ def case_rows(results: Sequence[Row]) -> list[Row]:
             line["verdict"] = ours["verdict"]
             line["gflops"] = ours["gflops"]
             line["percent_of_gemm"] = ours["percent_of_gemm"]
+            line["percent_of_roofline"] = ours.get("percent_of_roofline")
+            line["rival_ratio"] = ours["ratio_to_best_rival"]
         folded.append(line)
     return sorted(folded, key=lambda line: line.get("ratio") or 0.0)
+
+
+def ceiling_rows(header: Mapping[str, Any]) -> list[Row]:
+    """The ceilings of each process: ``threads``, ``fma_gflops``, ``gemm_gflops``, GB/s by level."""
+    return [
+        {
+            "threads": process["threads"],
+            "fma_gflops": process["peak"]["fma_gflops"],
+            "gemm_gflops": process["gemm_gflops"],
+            **{f"{level}_gbps": speed for level, speed in process["peak"]["read_gbps"].items()},
+        }
+        for process in header["processes"]
+        if "peak" in process
+    ]
 
 
 def candidate_names(results: Sequence[Row]) -> list[str]:
@@ -75,6 +95,17 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"{name}: {mean:.2f} times the best builtin's speed (geometric mean of "
                 f"{len(rows)}); slower in {counts[0]}, same in {counts[1]}, faster in {counts[2]}"
+            )
+    for name in candidate_names(results):
+        ratios = [
+            row["ratio_to_best_rival"]
+            for row in results
+            if row["candidate"] == name and is_ours(row) and row["best_rival"]
+        ]
+        if ratios:
+            lines.append(
+                f"{name}: {geometric_mean(ratios):.2f} times the best engine's speed (geometric "
+                f"mean of {len(ratios)}); slower in {sum(ratio < 1 for ratio in ratios)}"
             )
     if controls:
         worst = max(controls, key=lambda control: control["resolution"])
@@ -112,7 +143,7 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
     versions = header["versions"]
     threads = ", ".join(str(process["threads"]) for process in header["processes"])
     return [
-        f"{header['op']}, {header['dtype']}"
+        f"{header['op'] or 'Ceilings'}, {header['dtype']}"
         + (f", activation {header['activation']}" if header["activation"] else "")
         + (", cold weights" if header["weights"] == "cold" else "")
         + _held_to(header["cpu_capability"])
@@ -120,8 +151,12 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
         f"zoo {versions['zoo']} ({process['zoo_capability'] or 'not built'}), torch "
         f"{process['torch']} ({process['torch_capability']}), oneDNN {process['onednn']}; "
         f"{process['allocator']}; huge pages: {header['huge_pages']}",
-        "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 "
-        "is faster.",
+        *(
+            ["Engines: " + ", ".join(f"{name} {v}" for name, v in header["engines"].items())]
+            if header["engines"]
+            else []
+        ),
+        *([_RATIO] if header["op"] else []),
     ]
 
 
@@ -135,6 +170,7 @@ def _held_to(capability: str | None) -> str:
 
 def failures(not_timed: Sequence[Row]) -> list[Row]:
     """Return the rows of candidates of ours, or of the user's, that did not do their work."""
+    others = {**RIVALS, **ENGINES}
     return [
-        row for row in not_timed if row["status"] != "skipped" and row["candidate"] not in RIVALS
+        row for row in not_timed if row["status"] != "skipped" and row["candidate"] not in others
     ]

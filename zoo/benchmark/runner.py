@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from zoo.benchmark.machine import worker_environment
+from zoo.benchmark.machine import how_it_ended, worker_environment
 from zoo.benchmark.worker import Job
 from zoo.errors import UsageError, ZooError
 
@@ -51,12 +50,6 @@ def _worker(job: Job) -> Iterator[tuple[Iterator[Event], subprocess.Popen[str]]]
         process.stdout.close()
 
 
-def _how_it_ended(code: int) -> str:
-    if code < 0:
-        return f"the process was ended by {signal.Signals(-code).name}"
-    return f"the process ended with exit code {code}"
-
-
 def run(job: Job, progress: Callable[[str], None]) -> Measurements:
     """Measure a job in a process of its own; a new one goes on where a candidate crashed one.
 
@@ -72,7 +65,7 @@ def run(job: Job, progress: Callable[[str], None]) -> Measurements:
     pending = list(job.cases)
     total = len(pending)
     crashed: dict[str, list[str]] = {}
-    while pending:
+    while pending or not measured.processes:  # without cases, once for the environment
         candidate: str | None = None
         environment: dict[str, Any] = {}
         finished = False
@@ -95,7 +88,7 @@ def run(job: Job, progress: Callable[[str], None]) -> Measurements:
             measured.processes.append(environment)
         if finished:
             break
-        reason = _how_it_ended(process.returncode)
+        reason = how_it_ended(process.returncode)
         if candidate is None:
             raise ZooError(f"the benchmark's worker failed: {reason}; see its messages above")
         case = pending[0]

@@ -7,15 +7,16 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from zoo.benchmark.candidates import Candidate, Run
+from zoo.benchmark.candidates import Candidate, Run, SelfTimed
 from zoo.benchmark.machine import Snapshot, disturbance
-from zoo.benchmark.problem import Problem
+from zoo.benchmark.problem import LeftOut, Problem
 from zoo.benchmark.stats import ratio_interval, summarize
 
 CONTROL = "control"
@@ -44,11 +45,15 @@ class Plan:
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds per call by candidate, one per kept round; how many rounds were disturbed."""
+    """Seconds per call by candidate, one per kept round; how many rounds were disturbed.
+
+    ``broken`` holds the engines that did not reach the end, which have no samples.
+    """
 
     samples: dict[str, list[float]]
     thrown_away: int
     disturbed_kept: int
+    broken: dict[str, LeftOut]
 
 
 @dataclass(slots=True)
@@ -64,13 +69,18 @@ def build(candidate: Candidate, problem: Problem, copies: int) -> Run:
     """Build a candidate; with several copies of the weight, calls go through them in turn."""
     if copies == 1:
         return candidate.build(problem)
+    if candidate.rotate:
+        return candidate.rotate(problem, copies)
     copied = [replace(problem, weight=problem.weight.clone()) for _ in range(copies)]
     turns = itertools.cycle([candidate.build(problem) for problem in copied])
     return lambda: next(turns)()
 
 
 def block_seconds(run: Run, calls: int) -> float:
-    """Seconds per call over a block of calls."""
+    """Seconds per call over a block, after a call that brings data and code into the caches."""
+    if isinstance(run, SelfTimed):
+        return run.block(calls)
+    run()
     start = time.perf_counter()
     for _ in range(calls):
         run()
@@ -107,6 +117,7 @@ def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Pl
     order, shuffle = list(runs), random.Random(plan.seed).shuffle
     rounds: list[dict[str, float]] = []
     disturbances: list[float] = []
+    broken: dict[str, LeftOut] = {}
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -115,9 +126,12 @@ def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Pl
             seconds = {}
             before = Snapshot.take()
             for name in order:
-                runs[name]()  # its data and code come back into the caches
-                # In whole nanoseconds, so that what is written out is what is computed with.
-                seconds[name] = round(block_seconds(runs[name], calls[name]), 9)
+                try:
+                    # In whole nanoseconds, so that what is written out is what is computed with.
+                    seconds[name] = round(block_seconds(runs[name], calls[name]), 9)
+                except LeftOut as error:
+                    broken[name] = error
+            order = [name for name in order if name not in broken]
             disturbances.append(disturbance(before, Snapshot.take()))
             rounds.append(seconds)
     finally:
@@ -125,15 +139,55 @@ def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Pl
             gc.enable()
     kept = rounds_to_keep(disturbances, plan.rounds)
     return Timings(
-        {name: [rounds[number][name] for number in kept] for name in runs},
+        {name: [rounds[number][name] for number in kept] for name in order},
         thrown_away=len(rounds) - len(kept),
         disturbed_kept=sum(disturbances[number] > 1 for number in kept),
+        broken=broken,
     )
 
 
 def _reason(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrant:
+    """A candidate that passed the gate: how many calls fill a block, seconds of one."""
+
+    candidate: Candidate
+    run: Run
+    calls: int
+    seconds: float
+    facts: dict[str, float]
+
+
+def _enter(candidate: Candidate, problem: Problem, plan: Plan, ends: ExitStack) -> _Entrant:
+    """Build, check and calibrate a candidate; raise LeftOut if it cannot take part."""
+    try:
+        reason = candidate.declines(problem)
+        if plan.copies > 1 and not (candidate.rotates or candidate.rotate):
+            reason = reason or "it would need to be made anew for each copy of the weight"
+        if reason:
+            raise LeftOut("skipped", reason)
+        start = time.perf_counter()
+        run = build(candidate, problem, plan.copies)
+        if isinstance(run, SelfTimed):
+            ends.callback(run.close)
+        built = time.perf_counter()
+        output = run()
+        first = time.perf_counter()
+        error = problem.error_of(output)
+        if not problem.passes(error):
+            raise LeftOut("wrong", f"its error is {error:.1e}", error)
+        calls, seconds = calibrate(run, plan.block_s)
+    except LeftOut:
+        raise
+    except Exception as exception:
+        raise LeftOut("failed", _reason(exception)) from exception
+    setup_ms, first_call_ms = (built - start) * 1e3, (first - built) * 1e3
+    facts = {"error": error, "setup_ms": setup_ms, "first_call_ms": first_call_ms}
+    return _Entrant(candidate, run, calls, seconds, facts)
 
 
 def measure_case(
@@ -150,84 +204,76 @@ def measure_case(
     outcome = CaseResult()
     key = {"op": problem.case.op, "case": str(problem.case)}
 
-    def leave_out(name: str, status: str, reason: str, error: float | None = None) -> None:
-        outcome.not_timed.append(
-            {**key, "candidate": name, "status": status, "reason": reason, "error": error}
-        )
+    def leave_out(name: str, left: LeftOut) -> None:
+        facts = {"status": left.status, "reason": left.reason, "error": left.error}
+        outcome.not_timed.append({**key, "candidate": name, **facts})
 
-    ready: dict[str, Candidate] = {}
-    runs: dict[str, Run] = {}
-    facts: dict[str, dict[str, float]] = {}
-    for candidate in candidates:
-        progress(candidate.name)
-        try:
-            reason = candidate.declines(problem)
-            if plan.copies > 1 and not candidate.rotates:
-                reason = reason or "it would need to be made anew for each copy of the weight"
-            if reason:
-                leave_out(candidate.name, "skipped", reason)
-                continue
-            start = time.perf_counter()
-            run = build(candidate, problem, plan.copies)
-            built = time.perf_counter()
-            output = run()
-            first = time.perf_counter()
-            error = problem.error_of(output)
-        except Exception as exception:
-            leave_out(candidate.name, "failed", _reason(exception))
-            continue
-        if not problem.passes(error):
-            leave_out(candidate.name, "wrong", f"its error is {error:.1e}", error)
-            continue
-        ready[candidate.name], runs[candidate.name] = candidate, run
-        facts[candidate.name] = {
-            "error": error,
-            "setup_ms": (built - start) * 1e3,
-            "first_call_ms": (first - built) * 1e3,
+    with ExitStack() as ends:
+        ready: dict[str, _Entrant] = {}
+        for candidate in candidates:
+            progress(candidate.name)
+            try:
+                ready[candidate.name] = _enter(candidate, problem, plan, ends)
+            except LeftOut as left:
+                leave_out(candidate.name, left)
+        progress(CONTROL)
+        builtins = [name for name in ready if ready[name].candidate.builtin]
+        local = [name for name in ready if not ready[name].candidate.engine]
+        twin = min(builtins or local, key=lambda name: ready[name].seconds, default=None)
+        runs = {name: entrant.run for name, entrant in ready.items()}
+        calls = {name: entrant.calls for name, entrant in ready.items()}
+        if twin:
+            runs[CONTROL] = build(ready[twin].candidate, problem, plan.copies)
+            calls[CONTROL], _ = calibrate(runs[CONTROL], plan.block_s)
+        if not runs:
+            return outcome
+        timings = time_interleaved(runs, calls, plan)
+        for name in list(ready):
+            # Once more after the race: a kernel must not have written where it should not.
+            try:
+                if name in timings.broken:
+                    raise timings.broken[name]
+                error = problem.error_of(runs[name]())
+                if not problem.passes(error):
+                    reason = f"its error is {error:.1e} after many calls"
+                    raise LeftOut("wrong", reason, error)
+            except LeftOut as left:
+                leave_out(name, left)
+                del ready[name]
+
+    samples, resolution = timings.samples, math.inf
+    if twin:
+        low, high = ratio_interval(samples[twin], samples.pop(CONTROL))
+        resolution = max(high, 1 / low)
+        outcome.control = {
+            **key,
+            "candidate": twin,
+            "interval": [low, high],
+            "resolution": resolution,
+            "rounds": plan.rounds,
+            "thrown_away": timings.thrown_away,
+            "disturbed_kept": timings.disturbed_kept,
         }
-    if not runs:
-        return outcome
+    medians = {name: summarize(samples[name]).median for name in ready}
 
-    blocks = {name: calibrate(run, plan.block_s) for name, run in runs.items()}
-    builtins = [name for name in runs if ready[name].builtin]
-    twin = min(builtins or runs, key=lambda name: blocks[name][1])
-    progress(CONTROL)
-    runs[CONTROL] = build(ready[twin], problem, plan.copies)
-    blocks[CONTROL] = calibrate(runs[CONTROL], plan.block_s)
-    calls = {name: count for name, (count, _) in blocks.items()}
-    timings = time_interleaved(runs, calls, plan)
+    def quickest(names: Iterable[str]) -> str | None:
+        return min(names, key=lambda name: medians[name], default=None)
 
-    samples = timings.samples
-    for name in [name for name in runs if name != CONTROL]:
-        # Once more after the race: a kernel must not have written where it should not.
-        error = problem.error_of(runs[name]())
-        if not problem.passes(error):
-            leave_out(name, "wrong", f"its error is {error:.1e} after many calls", error)
-            builtins = [other for other in builtins if other != name]
-            del ready[name]
-    low, high = ratio_interval(samples[twin], samples.pop(CONTROL))
-    resolution = max(high, 1 / low)
-    outcome.control = {
-        **key,
-        "candidate": twin,
-        "interval": [low, high],
-        "resolution": resolution,
-        "rounds": plan.rounds,
-        "thrown_away": timings.thrown_away,
-        "disturbed_kept": timings.disturbed_kept,
-    }
-    best = min(builtins, key=lambda name: summarize(samples[name]).median, default=None)
-    for name in ready:
+    best = quickest(name for name in ready if ready[name].candidate.builtin)
+    rival = quickest(name for name in ready if ready[name].candidate.engine)
+    for name, entrant in ready.items():
         outcome.results.append(
             {
                 **key,
                 "candidate": name,
                 **_row(problem, samples[name], samples[best] if best else None, resolution),
-                **facts[name],
-                "implementation": ready[name].explain(problem),
+                "ratio_to_best_rival": medians[rival] / medians[name] if rival else None,
+                **entrant.facts,
+                "implementation": entrant.candidate.explain(problem),
                 "best_builtin": best,
-                "builtin": ready[name].builtin,
-                "calls_per_block": calls[name],
+                "builtin": entrant.candidate.builtin,
+                "best_rival": rival,
+                "calls_per_block": entrant.calls,
                 "samples_ms": [round(seconds * 1e3, 6) for seconds in samples[name]],
             }
         )

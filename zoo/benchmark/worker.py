@@ -14,16 +14,21 @@ import os
 import signal
 import sys
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.benchmark.machine import describe_process, last_cache_bytes, usable_cpus
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.benchmark.peak import Ceilings
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """What a worker is to measure: cases as ``--shape`` takes them, and how.
 
-    ``crashed`` names, by case, candidates that ended an earlier worker and are left out.
+    ``peak`` asks for the machine's ceilings first; then op and cases may be empty. ``crashed``
+    names, by case, candidates that ended an earlier worker and are left out.
     """
 
     op: str
@@ -37,6 +42,7 @@ class Job:
     block_ms: float
     weights: str = "hot"
     cpu_capability: str | None = None
+    peak: bool = False
     crashed: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -58,7 +64,9 @@ def _measure(job: Job, events: Any) -> None:
     candidates = choose(job.op, job.rivals, job.candidates)
     dtype = getattr(torch, job.dtype)
     ours = _describe_zoo()  # before PyTorch runs anything: it checks what the machine has
-    send("environment", **describe_process(), **describe_torch(dtype), **ours)
+    ceilings = _measure_ceilings(job.threads) if job.peak else None
+    peak = {"peak": asdict(ceilings)} if ceilings else {}
+    send("environment", **describe_process(), **describe_torch(dtype), **ours, **peak)
     for text in job.cases:
         entrants = [c for c in candidates if c.name not in job.crashed.get(text, ())]
         with torch.inference_mode():
@@ -68,6 +76,10 @@ def _measure(job: Job, events: Any) -> None:
             outcome = measure_case(
                 problem, entrants, plan, lambda name: send("begin", candidate=name)
             )
+        if ceilings:
+            attainable = ceilings.attainable_gflops(problem.case, copies)
+            for row in outcome.results:
+                row["percent_of_roofline"] = 100 * row["gflops"] / attainable
         send("case", **asdict(outcome))
     send("end")
 
@@ -75,6 +87,14 @@ def _measure(job: Job, events: Any) -> None:
 def copies_to_rotate(weight_bytes: int) -> int:
     """How many copies of a weight fill the last cache twice; from 2 to 64."""
     return min(max(math.ceil(2 * last_cache_bytes() / weight_bytes), 2), 64)
+
+
+def _measure_ceilings(threads: int) -> Ceilings:
+    try:
+        from zoo.benchmark.peak import measure
+    except ImportError as error:
+        raise ZooError(f"--peak measures with zoo's kernels, and {error}") from None
+    return measure(threads)
 
 
 def _describe_zoo() -> dict[str, Any]:
@@ -92,8 +112,6 @@ def main() -> int:
     # Libraries that print must not do so between the events.
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    from zoo.errors import ZooError
-
     try:
         _measure(Job(**json.load(sys.stdin)), events)
     except ZooError as error:

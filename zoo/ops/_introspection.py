@@ -70,6 +70,24 @@ def kernels() -> list[dict[str, str]]:
     return list(extension.kernels())
 
 
+def peak_fma(steps: int, threads: int) -> int:
+    """Run float32 multiply-adds that wait for nothing, on so many of PyTorch's threads.
+
+    Returns:
+        The floating-point operations done. Time the call to know what the machine can do.
+    """
+    return int(extension.peak_fma(steps, threads))
+
+
+def peak_read(data: torch.Tensor, passes: int, threads: int) -> float:
+    """Read a contiguous float32 tensor: so many of PyTorch's threads, ``passes`` times a part each.
+
+    Returns:
+        The sum of all that was read. Time the call to know how quickly.
+    """
+    return float(extension.peak_read(data.numpy(), passes, threads))
+
+
 @cache
 def has_conv2d_kernels() -> bool:
     """Whether convolutions run kernels of zoo's own on this processor, so that packing pays."""

@@ -6,6 +6,7 @@
 #include "conv2d_direct.inc.h"
 #include "conv2d_gemm.inc.h"
 #include "conv2d_winograd.inc.h"
+#include "peak.inc.h"
 #include "pool2d.inc.h"
 
 namespace zoo {
@@ -18,7 +19,8 @@ constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char
           {direct, direct_workspace_bytes<T>, direct_run<T>},
           {},
           {},
-          {max_pool2d<T>, avg_pool2d<T>}};
+          {max_pool2d<T>, avg_pool2d<T>},
+          {kPeakFlops<T>, peak_fma<T>, peak_read<T>}};
 }
 
 template <typename T>
