@@ -35,7 +35,9 @@ double cost(const Conv2dParams& p, const Conv2dWish& wish, int64_t points, int64
 }
 double cost4(const Conv2dParams& p, const Conv2dWish& wish) { return cost(p, wish, 36, 4); }
 double cost2(const Conv2dParams& p, const Conv2dWish& wish) { return cost(p, wish, 16, 2); }
-double cost_of_gemm(const Conv2dParams& p, const Conv2dWish& wish) { return cost(p, wish, 9, 1); }
+double cost_of_taps(const Conv2dParams& p, const Conv2dWish& wish) {
+  return cost(p, wish, p.window.kernel_h * p.window.kernel_w, 1);
+}
 
 // What neither Winograd kernel takes.
 const char* winograd_declines(Packing packing, const Conv2dParams& p, const Conv2dWish& wish) {
@@ -52,7 +54,7 @@ const char* winograd_declines(Packing packing, const Conv2dParams& p, const Conv
 const char* winograd4_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = winograd_declines(Packing::winograd4, p, wish)) return reason;
   const double mine = cost4(p, wish);
-  if (mine >= cost_of_gemm(p, wish)) {
+  if (mine >= cost_of_taps(p, wish)) {
     return wish.prepacked ? "too few 4x4 tiles for so many weights"
                           : "too few 4x4 tiles to pay for transforming the weights";
   }
@@ -61,7 +63,7 @@ const char* winograd4_declines(const Conv2dParams& p, const Conv2dWish& wish) {
 
 const char* winograd2_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = winograd_declines(Packing::winograd2, p, wish)) return reason;
-  if (cost2(p, wish) < cost_of_gemm(p, wish)) return nullptr;
+  if (cost2(p, wish) < cost_of_taps(p, wish)) return nullptr;
   return wish.prepacked ? "too few 2x2 tiles for so many weights"
                         : "too few 2x2 tiles to pay for transforming the weights";
 }
@@ -147,6 +149,26 @@ Conv2dImpl impl_of(Packing packing, const Conv2dParams& params, const Conv2dWish
       break;
   }
   return direct_declines(params, wish) == nullptr ? Conv2dImpl::direct : Conv2dImpl::gemm;
+}
+
+double expected_work(Conv2dImpl impl, const Conv2dParams& p, const Conv2dWish& wish) {
+  Packing packing = Packing::gemm;
+  if (impl == Conv2dImpl::depthwise) packing = Packing::depthwise;
+  if (impl == Conv2dImpl::winograd4) packing = Packing::winograd4;
+  if (impl == Conv2dImpl::winograd2) packing = Packing::winograd2;
+  const bool winograd = is_winograd(packing);
+  if (impl == Conv2dImpl::aten || unsupported(wish.dtype) != nullptr ||
+      packing_declines(packing, weight_size(p), p.groups) != nullptr ||
+      packing_declines(packing, p.window) != nullptr ||
+      (winograd && (wish.exact || wish.dtype != DType::float32))) {
+    return 0;
+  }
+  const double weights = static_cast<double>(p.out_channels) * static_cast<double>(p.in_channels) /
+                         static_cast<double>(p.groups);
+  if (winograd) {
+    return weights * (packing == Packing::winograd4 ? cost4(p, wish) : cost2(p, wish));
+  }
+  return weights * cost_of_taps(p, wish);
 }
 
 const char* packing_name(Packing packing) {

@@ -8,6 +8,12 @@ from zoo.cli.output import Column, note, print_rows
 from zoo.errors import UsageError
 
 
+_TIMES = [
+    Column(key, show=lambda time: "" if time is None else f"{time:.3g}")
+    for key in ("estimated_ms", "measured_ms")
+]
+
+
 @click.command("ops")
 @click.option(
     "--explain",
@@ -123,7 +129,10 @@ def _explain(
     import torch
 
     from zoo import ops
+    from zoo.benchmark import explain
+    from zoo.benchmark.shapes import parse_case
 
+    how = {"precision": precision, "packed": packed, "channels_last": channels_last}
     choices = ops.explain_conv2d(
         (n, c, h, w),
         (o, c // groups, k, k),
@@ -132,9 +141,7 @@ def _explain(
         1,
         groups,
         getattr(torch, dtype),
-        precision="exact" if precision == "exact" else "default",
-        packed=packed,
-        channels_last=channels_last,
+        **how,
     )
     kernels = _rows(ops.kernels(), ops.cpu_capability(), ops.cpu_capabilities())
     names = {
@@ -142,8 +149,10 @@ def _explain(
         for row in kernels
         if row["op"] == "conv2d" and row["dtype"] == dtype and row["active"]
     }
+    estimates = explain.estimate(choices, getattr(torch, dtype))
+    ours, builtin = explain.measure(parse_case("conv2d", shape), getattr(torch, dtype), **how)
     rows = []
-    for choice in choices:
+    for choice, estimated in zip(choices, estimates, strict=True):
         if choice["chosen"]:
             why = "accepts the case"
         elif choice["reason"] is not None:
@@ -152,5 +161,10 @@ def _explain(
             why = "accepts, but an earlier one is preferred"
         name = choice["implementation"]
         row = {"implementation": name, "kernel": names.get(name)}
-        rows.append({**row, "chosen": choice["chosen"], "why": why})
-    print_rows(rows, format_, ["implementation", "kernel", Column("chosen", show=_mark), "why"])
+        measured = ours if choice["chosen"] else builtin if name == "aten" else None
+        times = {"estimated_ms": estimated, "measured_ms": measured}
+        rows.append({**row, "chosen": choice["chosen"], **times, "why": why})
+    columns = ["implementation", "kernel", Column("chosen", show=_mark), *_TIMES, "why"]
+    print_rows(rows, format_, columns)
+    if format_ == "table":
+        note("times: one thread; estimated from the measured rate of multiply-adds")

@@ -25,6 +25,9 @@ class Choice(TypedDict):
     chosen: bool
     reason: str | None
     """Why the case is declined; None where it is accepted."""
+    work: float | None
+    """What it is expected to take, in the time of one multiply-add; None for aten and for
+    what cannot run the case."""
 
 
 def build_info() -> dict[str, Any]:
@@ -176,7 +179,8 @@ def explain_conv2d(
         )
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error).splitlines()[0]) from None
-    chosen = next(name for name, reason in rows if reason is None)
+    chosen = next(name for name, reason, _ in rows if reason is None)
     return [
-        Choice(implementation=name, chosen=name == chosen, reason=reason) for name, reason in rows
+        Choice(implementation=name, chosen=name == chosen, reason=reason, work=work or None)
+        for name, reason, work in rows
     ]
