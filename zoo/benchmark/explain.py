@@ -13,7 +13,8 @@ from zoo.benchmark import peak
 from zoo.benchmark.problem import Problem
 from zoo.benchmark.shapes import Case
 from zoo.benchmark.timing import block_seconds, calibrate
-from zoo.ops import Choice, Precision, _introspection
+from zoo.ops import Precision, _introspection
+from zoo.ops._introspection import Choice
 
 _BLOCK_S, _ROUNDS = 0.01, 9
 
