@@ -5,7 +5,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from zoo.benchmark.problem import Problem
-from zoo.benchmark.shapes import CONV_OPS, OPS, POOLS, SETS, Case, cases_of_set, parse_case
+from zoo.benchmark.shapes import (
+    CONV_OPS,
+    OPS,
+    POOLS,
+    SETS,
+    WINDOW_OPS,
+    Case,
+    cases_of_set,
+    parse_case,
+)
 from zoo.errors import UsageError
 
 
@@ -14,6 +23,9 @@ def cases(draw: st.DrawFn) -> Case:
     op = draw(st.sampled_from(OPS))
     size = st.integers(1, 9)
     groups = draw(st.integers(1, 3)) if op in CONV_OPS else 1
+    if op not in WINDOW_OPS:
+        sizes = draw(st.tuples(st.integers(1, 2), st.integers(1, 3), size, size))
+        return Case(op, *sizes, result=draw(size))
     kernel = draw(st.integers(1, 5))
     case = Case(
         op,
@@ -50,6 +62,8 @@ def test_flops_count_the_multiply_adds_of_the_direct_convolution():
     assert parse_case("conv2d", "1,64,56,56,64,3,1,1").flops == 2 * 64 * 64 * 9 * 56 * 56
     assert parse_case("conv2d", "2,8,4,4,8,3,1,1,8").flops == 2 * 2 * 8 * 9 * 16
     assert parse_case("max_pool2d", "1,4,8,8,2,2,0").flops == 4 * 16 * 4
+    assert parse_case("adaptive_avg_pool2d", "2,4,8,8,4").flops == 2 * 4 * 64
+    assert parse_case("adaptive_avg_pool2d", "1,4,10,7,7").flops == 4 * 16 * 7  # rows seen twice
     pooled = parse_case("conv2d_pool", "1,8,8,8,8,3,1,1")
     assert pooled.pool == "max2"
     assert pooled.flops == parse_case("conv2d", "1,8,8,8,8,3,1,1").flops

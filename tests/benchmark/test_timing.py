@@ -226,9 +226,18 @@ def test_every_candidate_does_the_same_work(candidate, activation, op, shape):
     "candidate", [c for c in choose("max_pool2d", list(RIVAL_NAMES)) if c.name != "inductor"]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("op", ["max_pool2d", "avg_pool2d"])
-def test_every_candidate_pools_alike(candidate, dtype, op):
-    task = problem(op, "2,16,9,11,3,2,1", dtype=dtype)
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        ("max_pool2d", "2,16,9,11,3,2,1"),
+        ("avg_pool2d", "2,16,9,11,3,2,1"),
+        ("adaptive_avg_pool2d", "2,16,9,11,4"),
+    ],
+)
+def test_every_candidate_pools_alike(candidate, dtype, op, shape):
+    if op not in candidate.ops:
+        pytest.skip(f"{candidate.name} does not compete in {op}")
+    task = problem(op, shape, dtype=dtype)
     reason = candidate.declines(task)
     if reason:
         pytest.skip(reason)

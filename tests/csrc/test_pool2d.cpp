@@ -33,6 +33,10 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
     p.channels = random.whole(1, random.chance(0.2) ? 150 : 33);
     p.in_h = random.whole(1, 33);
     p.in_w = random.whole(1, random.chance(0.2) ? 120 : 33);
+    if (random.chance(0.03)) {  // more channels than a kernel sums at a time
+      p.batch = 1, p.channels = random.whole(1020, 2200);
+      p.in_h = random.whole(1, 8), p.in_w = random.whole(1, 12);
+    }
     w.kernel_h = random.whole(1, 5);
     w.kernel_w = random.chance(0.7) ? w.kernel_h : random.whole(1, 9);
     if (random.chance(0.1)) w.kernel_h = p.in_h, w.kernel_w = p.in_w;  // global

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from zoo.benchmark.engines.remote import EngineRun
 from zoo.benchmark.problem import Problem
-from zoo.benchmark.shapes import CONV_OPS, OPS, POOLS
+from zoo.benchmark.shapes import CONV_OPS, OPS, POOLS, WINDOW_OPS
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def _zoo_plain(problem: Problem, input: Tensor, weight: Tensor) -> Run:
     case = problem.case
     if case.op not in CONV_OPS:
         pool = getattr(ops, case.op)
+        if case.op == "adaptive_avg_pool2d":
+            return lambda: pool(input, case.result)
         return lambda: pool(input, case.kernel, case.stride, case.padding)
     conv = getattr(ops, case.op)
     where = (case.stride, case.padding, 1, case.groups)
@@ -302,7 +304,7 @@ RIVALS = (
     Candidate("eager", _eager, builtin=True),
     Candidate("eager-nhwc", _eager_nhwc, builtin=True),
     Candidate("inductor", _inductor, _needs_compiler, rotates=False, builtin=True),
-    Candidate("onednn", _onednn, _onednn_declines, builtin=True),
+    Candidate("onednn", _onednn, _onednn_declines, ops=WINDOW_OPS, builtin=True),
     Candidate("nnpack", _nnpack, _nnpack_declines, ops=CONV_OPS, builtin=True),
 )
 
@@ -327,7 +329,7 @@ def engine(name: str, loader: str) -> Candidate:
     ``zoo.benchmark.engines.task.Task`` and returns a ``Loaded``.
     """
     start = partial(EngineRun, loader)
-    return Candidate(name, start, _engine_declines, rotate=start, engine=True)
+    return Candidate(name, start, _engine_declines, ops=WINDOW_OPS, rotate=start, engine=True)
 
 
 _MODULES = "zoo.benchmark.engines"

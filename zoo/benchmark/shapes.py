@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from zoo.errors import UsageError
 
 CONV_OPS = ("conv2d", "conv2d_pool")
-POOL_OPS = ("max_pool2d", "avg_pool2d")
+WINDOW_OPS = (*CONV_OPS, "max_pool2d", "avg_pool2d")
+"""Ops with a kernel size, a stride and a padding."""
+POOL_OPS = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 OPS = CONV_OPS + POOL_OPS
 
 POOLS = {"max2": ("max", 2, 2, 0), "avg2": ("avg", 2, 2, 0), "max3s2": ("max", 3, 2, 1)}
@@ -20,6 +22,7 @@ _FORMS = {
     "conv2d_pool": f"{_CONV_FORM}[+max2|+avg2|+max3s2]",
     "max_pool2d": "N,C,H,W,K,S,P",
     "avg_pool2d": "N,C,H,W,K,S,P",
+    "adaptive_avg_pool2d": "N,C,H,W,R",
 }
 
 
@@ -27,8 +30,9 @@ _FORMS = {
 class Case:
     """One op on one shape. Kernels are square; stride and padding are the same both ways.
 
-    ``out_channels`` and ``groups`` matter to convolutions alone, ``pool`` (a key of
-    :data:`POOLS`) to conv2d_pool alone.
+    ``result``, the side of the square that comes out, matters to adaptive_avg_pool2d alone, which
+    has neither kernel nor stride nor padding; ``out_channels`` and ``groups`` matter to
+    convolutions alone, ``pool`` (a key of :data:`POOLS`) to conv2d_pool alone.
     """
 
     op: str
@@ -36,9 +40,10 @@ class Case:
     channels: int
     height: int
     width: int
-    kernel: int
-    stride: int
-    padding: int
+    kernel: int = 0
+    stride: int = 0
+    padding: int = 0
+    result: int = 0
     out_channels: int = 0
     groups: int = 1
     pool: str | None = None
@@ -48,7 +53,8 @@ class Case:
         sizes = [self.batch, self.channels, self.height, self.width]
         if self.op in CONV_OPS:
             sizes.append(self.out_channels)
-        sizes += [self.kernel, self.stride, self.padding]
+        window = self.op in WINDOW_OPS
+        sizes += [self.kernel, self.stride, self.padding] if window else [self.result]
         if self.groups != 1:
             sizes.append(self.groups)
         return ",".join(map(str, sizes)) + (f"+{self.pool}" if self.pool else "")
@@ -56,6 +62,8 @@ class Case:
     @property
     def map_size(self) -> tuple[int, int]:
         """Height and width of the result, before the pool of conv2d_pool."""
+        if self.op not in WINDOW_OPS:
+            return self.result, self.result
         return _window(self.height, self.width, self.kernel, self.stride, self.padding)
 
     @property
@@ -78,6 +86,9 @@ class Case:
         """
         height, width = self.map_size
         places = self.batch * (self.out_channels or self.channels) * height * width
+        if self.op not in WINDOW_OPS:
+            rows, columns = _taps(self.height, height), _taps(self.width, width)
+            return self.batch * self.channels * rows * columns
         if self.op in POOL_OPS:
             return places * self.kernel**2
         return 2 * places * self.channels // self.groups * self.kernel**2
@@ -90,6 +101,11 @@ def _window(height: int, width: int, kernel: int, stride: int, padding: int) -> 
     )
 
 
+def _taps(size: int, result: int) -> int:
+    """Rows (or columns) that the windows of an adaptive pool see, all of them together."""
+    return sum(-((y + 1) * size // -result) - y * size // result for y in range(result))
+
+
 def parse_case(op: str, text: str) -> Case:
     """Read one ``--shape``. Raises UsageError that says what is wrong with it."""
     where = f"--shape {text}"
@@ -100,7 +116,7 @@ def parse_case(op: str, text: str) -> Case:
         sizes = [int(part) for part in numbers.split(",")]
     except ValueError:
         raise UsageError(f"{where}: expected whole numbers {_FORMS[op]}") from None
-    expected = (8, 9) if op in CONV_OPS else (7,)
+    expected = (8, 9) if op in CONV_OPS else (7,) if op in WINDOW_OPS else (5,)
     if len(sizes) not in expected:
         raise UsageError(f"{where}: {len(sizes)} numbers, but {op} takes {_FORMS[op]}")
     if op in CONV_OPS:
@@ -111,6 +127,9 @@ def parse_case(op: str, text: str) -> Case:
             groups=rest[0] if rest else 1,
             pool=(pool or "max2") if op == "conv2d_pool" else None,
         )  # fmt: skip
+    elif op not in WINDOW_OPS:
+        batch, channels, height, width, result = sizes
+        case = Case(op, batch, channels, height, width, result=result)
     else:
         batch, channels, height, width, kernel, stride, padding = sizes
         case = Case(op, batch, channels, height, width, kernel, stride, padding)
@@ -121,6 +140,9 @@ def parse_case(op: str, text: str) -> Case:
 
 
 def _problem(case: Case) -> str | None:
+    if case.op not in WINDOW_OPS:
+        least = min(case.batch, case.channels, case.height, case.width, case.result)
+        return None if least >= 1 else "sizes must be at least 1"
     conv = case.op in CONV_OPS
     positive = [case.batch, case.channels, case.height, case.width, case.kernel, case.stride]
     if min(positive) < 1 or case.groups < 1 or (conv and case.out_channels < 1):
@@ -201,6 +223,15 @@ SETS: dict[str, dict[str, str]] = {
         """,  # the shortcuts of ResNet-D (He et al. 2018), and the global pool
         "mobilenet": "1,960,7,7,7,1,0",
         "cifar": "1,64,8,8,8,1,0",
+    },
+    "adaptive_avg_pool2d": {
+        "resnet": "1,512,7,7,1  1,2048,7,7,1",
+        "vgg": "1,512,7,7,7  1,512,10,10,7  1,512,14,14,7",  # what 224, 320 and 448 pixels leave
+        "mobilenet": """
+            1,16,112,112,1  1,72,28,28,1  1,120,28,28,1  1,480,14,14,1  1,672,14,14,1
+            1,960,7,7,1
+        """,  # squeeze-and-excitation of MobileNetV3, small and large, and the global pool
+        "cifar": "1,64,8,8,1",
     },
 }
 """op -> set name -> its cases, as ``--shape`` takes them, at batch 1."""

@@ -14,6 +14,8 @@ from torch._prims_common import suggest_memory_format
 
 Ints = int | list[int] | tuple[int, ...]
 
+_NUMBERS = (int, torch.SymInt)  # a union would be built anew, half a microsecond a time
+
 
 class Window(NamedTuple):
     """Kernel size, stride, padding and dilation, each as (vertical, horizontal)."""
@@ -32,7 +34,7 @@ def check(condition: bool, op: str, message: str) -> None:
 
 def listed(values: Ints) -> Sequence[int]:
     """One number as two, which is what a dispatcher op takes; a sequence as it is."""
-    return (values, values) if isinstance(values, int | torch.SymInt) else values
+    return (values, values) if isinstance(values, _NUMBERS) else values
 
 
 def window_options(

@@ -14,7 +14,7 @@ void run_pool2d(const Pool2dParams& p, const T* input, T* output, int64_t* indic
   const Pooling<T> pooling{p, input, 0, {output, p.output}, indices};
   if (indices == nullptr && !pooling.lanes_are_channels()) {
     if (GlobalPooling<T, kMax>::takes(p)) {
-      constexpr int64_t kMaps = Vec<T>::kLanes;
+      constexpr int64_t kMaps = GlobalPooling<T, kMax>::kMaps;
       const int64_t pieces = ceil_div(p.channels, kMaps);
       return parallel_for(parallel, p.batch * pieces, [&](int64_t begin, int64_t end, int32_t) {
         for (int64_t i = begin; i < end; ++i) {
@@ -29,7 +29,11 @@ void run_pool2d(const Pool2dParams& p, const T* input, T* output, int64_t* indic
       return parallel_for(parallel, rows, [&](int64_t begin, int64_t end, int32_t) {
         for (int64_t i = begin; i < end;) {
           const int64_t map = i / p.out_h, y = i % p.out_h, stop = lesser(p.out_h, y + end - i);
-          planes.plane(map / p.channels, map % p.channels, {y, stop});
+          if (p.adaptive) {
+            planes.adaptive_plane(map / p.channels, map % p.channels, {y, stop});
+          } else {
+            planes.plane(map / p.channels, map % p.channels, {y, stop});
+          }
           i += stop - y;
         }
       });

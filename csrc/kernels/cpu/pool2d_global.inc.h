@@ -7,12 +7,13 @@
 namespace zoo {
 namespace {
 
-// One window that is a whole map whose elements all lie together: lanes are taps, and as many
-// channels as lanes are pooled at a time.
+// One window that is a whole map whose elements all lie together: lanes are taps, until those of
+// several channels are transposed.
 template <typename T, bool kMax>
 struct GlobalPooling {
   using V = Vec<T>;
   static constexpr int64_t kLanes = V::kLanes;
+  static constexpr int64_t kMaps = 4 * kLanes;
 
   static bool takes(const Pool2dParams& p) {
     const Window& w = p.window;
@@ -54,20 +55,28 @@ struct GlobalPooling {
     return parts[0].result();
   }
 
+  // At most kMaps channels. All are pooled before any is transposed, so that no load has to wait
+  // for the stores that it overlaps.
   static void channels(const Pooling<T>& pooling, int64_t image, Range range) {
     const Pool2dParams& p = pooling.p;
-    const int64_t n = range.end - range.begin;
-    alignas(64) T lanes[kLanes * kLanes], turned[kLanes * kLanes] = {};
-    for (int64_t i = 0; i < n; ++i) {
+    const int64_t n = range.end - range.begin, whole = round_up(n, kLanes);
+    alignas(64) T lanes[kMaps * kLanes], turned[kLanes * kMaps];
+    int64_t i = 0;
+    do {
       const T* const map = pooling.input + offset(p.input, image, range.begin + i, 0, 0);
       taps(map, p.in_h * p.in_w).store(lanes + i * kLanes);
+    } while (++i < n);
+    for (; i < whole; ++i) V::zero().store(lanes + i * kLanes);
+    transpose(lanes, kLanes, turned, kMaps, whole, kLanes);
+    const V by = kMax ? V::zero() : V::broadcast(pooling.divisor(0, 0));
+    for (int64_t c = 0; c < n; c += kLanes) {
+      Reduction all = nothing();
+      ZOO_UNROLL
+      for (int64_t i = 0; i < kLanes; ++i) all.take(V::load(turned + i * kMaps + c));
+      store_lanes(kMax ? all.result() : all.result() / by,
+                  pooling.output.at(image, range.begin + c, 0, 0), p.output.c,
+                  lesser(kLanes, n - c));
     }
-    transpose(lanes, kLanes, turned, kLanes, n, kLanes);
-    Reduction all = nothing();
-    ZOO_UNROLL
-    for (int64_t i = 0; i < kLanes; ++i) all.take(V::load(turned + i * kLanes));
-    const V result = kMax ? all.result() : all.result() / V::broadcast(pooling.divisor(0, 0));
-    store_lanes(result, pooling.output.at(image, range.begin, 0, 0), p.output.c, n);
   }
 };
 

@@ -25,8 +25,8 @@ struct PlanePooling {
 
   static bool takes(const Pool2dParams& p) {
     const Window& w = p.window;
-    return !p.adaptive && p.input.w == 1 && p.output.w == 1 && w.stride_w <= 2 &&
-           span(w) <= kColumns / 2;
+    if (p.adaptive) return !kMax && p.input.w == 1 && p.in_w <= kColumns;
+    return p.input.w == 1 && p.output.w == 1 && w.stride_w <= 2 && span(w) <= kColumns / 2;
   }
 
   static V neutral() { return kMax ? V::broadcast(-__builtin_inf()) : V::zero(); }
@@ -120,6 +120,29 @@ struct PlanePooling {
     }
     for (int64_t i = empty ? w0 : w1; i < stop; i += kLanes) neutral().store(to + i - start);
     return nan;
+  }
+
+  // Output rows of one map, means over windows of several sizes.
+  void adaptive_plane(int64_t image, int64_t channel, Range ys) const {
+    alignas(64) T buffer[kColumns];
+    const T* const map = pooling.input + offset(p.input, image, channel, 0, 0);
+    for (int64_t y = ys.begin; y < ys.end; ++y) {
+      const int64_t rows = pooling.taps_h(y).end;
+      join_rows<0>(map + pooling.start_h(y) * p.input.h, rows, p.input.h, p.in_w, buffer);
+      // start_w and taps_w for each x in turn, without their divisions
+      const int64_t step = p.in_w / p.out_w, more = p.in_w % p.out_w;
+      T* to = pooling.output.at(image, channel, y, 0);
+      for (int64_t x = 0, start = 0, rest = 0; x < p.out_w; ++x, to += p.output.w) {
+        rest += more;
+        const int64_t next = start + step + (rest >= p.out_w);
+        rest -= rest >= p.out_w ? p.out_w : 0;
+        const int64_t stop = next + (rest > 0);
+        T sum = buffer[start];
+        for (int64_t i = start + 1; i < stop; ++i) sum += buffer[i];
+        *to = sum / static_cast<T>(rows * (stop - start));
+        start = next;
+      }
+    }
   }
 
   // Output rows of one map.

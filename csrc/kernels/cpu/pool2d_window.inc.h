@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common.inc.h"
+#include "pool2d_pixels.inc.h"
 
 namespace zoo {
 namespace {
@@ -135,6 +136,10 @@ struct Pooling {
   [[gnu::noinline]] void across(const Place& at, int64_t channels) const {
     constexpr int64_t kLanes = V::kLanes;
     const int64_t out_c = output.strides.c;
+    if (!kMax && at.count_h * at.count_w > 2 * PixelSums<T>::kPixels) {
+      return PixelSums<T>::means(at.from, at.count_h, at.step_h, at.count_w, at.step_w, channels,
+                                 at.divisor, at.to, out_c);
+    }
     int64_t c = 0;
     for (; c + 4 * kLanes <= channels; c += 4 * kLanes) {
       reduce<kMax, 4>(at, at.from + c, kLanes, at.to + c * out_c, kLanes * out_c, out_c, kLanes,
