@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -32,9 +33,15 @@ def estimate(choices: Sequence[Choice], dtype: torch.dtype) -> list[float | None
 
 
 def measure(
-    case: Case, dtype: torch.dtype, *, precision: Precision, packed: bool, channels_last: bool
-) -> tuple[float, float]:
-    """Milliseconds on one thread of the chosen implementation, and of PyTorch's conv2d.
+    case: Case,
+    chosen: str,
+    dtype: torch.dtype,
+    *,
+    precision: Precision,
+    packed: bool,
+    channels_last: bool,
+) -> dict[str, float]:
+    """Milliseconds on one thread of the chosen implementation, and of aten, PyTorch's own conv2d.
 
     The best of interleaved blocks, on random tensors of the case, without an activation.
     """
@@ -42,34 +49,34 @@ def measure(
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            return _measure(Problem.make(case, dtype, "none"), precision, packed, channels_last)
+            problem = Problem.make(case, dtype, "none")
+            runs = _runs(problem, chosen, precision, packed, channels_last)
+            calls = {name: calibrate(run, _BLOCK_S)[0] for name, run in runs.items()}
+            best = dict.fromkeys(runs, math.inf)
+            for _ in range(_ROUNDS):
+                for name, run in runs.items():
+                    best[name] = min(best[name], block_seconds(run, calls[name]) * 1e3)
     finally:
         torch.set_num_threads(threads)
+    return best
 
 
-def _measure(
-    problem: Problem, precision: Precision, packed: bool, channels_last: bool
-) -> tuple[float, float]:
+def _runs(
+    problem: Problem, chosen: str, precision: Precision, packed: bool, channels_last: bool
+) -> dict[str, Callable[[], Tensor]]:
     case, bias = problem.case, problem.bias
     format = torch.channels_last if channels_last else torch.contiguous_format
     input = problem.input.contiguous(memory_format=format)
     weight = problem.weight.contiguous(memory_format=format)
     window = (case.stride, case.padding, 1, case.groups)
-    ours: Callable[[], Tensor]
-    if packed:
+    runs = {"aten": lambda: F.conv2d(input, weight, bias, *window)}
+    if packed and chosen != "aten":
         layout = ops.conv2d_prepack(
             weight, case.groups, *window[:3], input_size=tuple(input.shape), precision=precision
         )
-        ours = lambda: ops.conv2d_packed(  # noqa: E731
+        runs[chosen] = lambda: ops.conv2d_packed(
             input, layout, case.weight_shape, bias, *window, precision=precision
         )
-    else:
-        ours = lambda: ops.conv2d(input, weight, bias, *window, precision=precision)  # noqa: E731
-    runs = (ours, lambda: F.conv2d(input, weight, bias, *window))
-    calls = [calibrate(run, _BLOCK_S)[0] for run in runs]
-    rounds = [
-        [block_seconds(run, count) for run, count in zip(runs, calls, strict=True)]
-        for _ in range(_ROUNDS)
-    ]
-    first, second = (min(times) * 1e3 for times in zip(*rounds, strict=True))
-    return first, second
+    elif chosen != "aten":
+        runs[chosen] = lambda: ops.conv2d(input, weight, bias, *window, precision=precision)
+    return runs

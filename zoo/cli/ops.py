@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypedDict
+
 import click
 
 from zoo.cli.output import Column, note, print_rows
 from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.ops import Precision
+
+
+class _How(TypedDict):
+    precision: Precision
+    packed: bool
+    channels_last: bool
 
 
 _TIMES = [
@@ -44,7 +55,7 @@ _TIMES = [
 def command(
     explain: tuple[str, str] | None,
     dtype: str,
-    precision: str,
+    precision: Precision,
     packed: bool,
     channels_last: bool,
     format_: str,
@@ -106,7 +117,7 @@ def _explain(
     op: str,
     shape: str,
     dtype: str,
-    precision: str,
+    precision: Precision,
     packed: bool,
     channels_last: bool,
     format_: str,
@@ -132,7 +143,7 @@ def _explain(
     from zoo.benchmark import explain
     from zoo.benchmark.shapes import parse_case
 
-    how = {"precision": precision, "packed": packed, "channels_last": channels_last}
+    how: _How = {"precision": precision, "packed": packed, "channels_last": channels_last}
     choices = ops.explain_conv2d(
         (n, c, h, w),
         (o, c // groups, k, k),
@@ -150,7 +161,8 @@ def _explain(
         if row["op"] == "conv2d" and row["dtype"] == dtype and row["active"]
     }
     estimates = explain.estimate(choices, getattr(torch, dtype))
-    ours, builtin = explain.measure(parse_case("conv2d", shape), getattr(torch, dtype), **how)
+    chosen = next(choice["implementation"] for choice in choices if choice["chosen"])
+    measured = explain.measure(parse_case("conv2d", shape), chosen, getattr(torch, dtype), **how)
     rows = []
     for choice, estimated in zip(choices, estimates, strict=True):
         if choice["chosen"]:
@@ -161,10 +173,15 @@ def _explain(
             why = "accepts, but an earlier one is preferred"
         name = choice["implementation"]
         row = {"implementation": name, "kernel": names.get(name)}
-        measured = ours if choice["chosen"] else builtin if name == "aten" else None
-        times = {"estimated_ms": estimated, "measured_ms": measured}
+        times = {"estimated_ms": estimated, "measured_ms": measured.get(name)}
         rows.append({**row, "chosen": choice["chosen"], **times, "why": why})
-    columns = ["implementation", "kernel", Column("chosen", show=_mark), *_TIMES, "why"]
+    columns: list[Column | str] = [
+        "implementation",
+        "kernel",
+        Column("chosen", show=_mark),
+        *_TIMES,
+        "why",
+    ]
     print_rows(rows, format_, columns)
     if format_ == "table":
         note("times: one thread; estimated from the measured rate of multiply-adds")
