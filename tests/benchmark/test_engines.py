@@ -84,6 +84,7 @@ def test_the_tables_of_names_packages_and_candidates_agree():
     assert not any(candidate.builtin for candidate in ENGINES)
     names = [candidate.name for candidate in choose("avg_pool2d", ["ncnn", "eager"])]
     assert names == ["zoo", "zoo-nhwc", "eager", "ncnn"]
+    assert not any(c.engine for c in choose("adaptive_avg_pool2d", list(ENGINE_NAMES)))
 
 
 def test_an_engine_times_its_own_blocks_and_hands_over_its_output(start):

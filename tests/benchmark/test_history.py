@@ -157,7 +157,9 @@ GOOD = {"header": HEADER, "results": [row("zoo", 1.0)]}
         ('{"header": {"op": "conv2d"}, "results": [{"candidate": "zoo"}]}', "holds no results"),
         (json.dumps({**GOOD, "results": [row("zoo", None)]}), "holds no results"),
         (json.dumps({**GOOD, "results": [row("zoo", 0)]}), "holds no results"),
+        (json.dumps({**GOOD, "results": [row("zoo", 1.0, weights=["hot"])]}), "holds no results"),
         (json.dumps({**GOOD, "header": {**HEADER, "op": None}}), "holds no results"),
+        (json.dumps({**GOOD, "header": {**HEADER, "commit": 3}}), "holds no results"),
         (json.dumps({**GOOD, "header": {**HEADER, "processes": [1]}}), "holds no results"),
     ],
 )

@@ -143,11 +143,12 @@ def _by_place(rows: Sequence[Row], header: Mapping[str, Any]) -> dict[Place, dic
 def _is_result(document: Any) -> bool:
     if not isinstance(document, dict) or not isinstance(document.get("header"), dict):
         return False
-    rows = document.get("results")
-    processes = document["header"].get("processes", [])
+    header, rows = document["header"], document.get("results")
+    processes = header.get("processes", [])
     types = {"op": str, "case": str, "candidate": str, "threads": int, "median_ms": float | int}
     return (
-        isinstance(document["header"].get("op"), str)
+        isinstance(header.get("op"), str)
+        and _texts(header, "cpu_capability", "date", "commit", "command")
         and isinstance(processes, list)
         and all(isinstance(process, dict) for process in processes)
         and isinstance(rows, list)
@@ -155,6 +156,7 @@ def _is_result(document: Any) -> bool:
         and all(
             isinstance(row, dict)
             and all(isinstance(row.get(key), kind) for key, kind in types.items())
+            and _texts(row, "dtype", "activation", "weights")
             and row["median_ms"] > 0
             for row in rows
         )
@@ -163,6 +165,10 @@ def _is_result(document: Any) -> bool:
 
 def _change(row: Row) -> float:
     return float(row.get("ratio_change") or row["speedup"])
+
+
+def _texts(mapping: Mapping[str, Any], *keys: str) -> bool:
+    return all(isinstance(mapping.get(key), str | None) for key in keys)
 
 
 def _is_builtin(row: Mapping[str, Any]) -> bool:

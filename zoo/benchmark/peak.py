@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 import torch
 
-from zoo.benchmark.machine import cache_capacities, last_cache_bytes, usable_cpus
+from zoo.benchmark.machine import (
+    Snapshot,
+    cache_capacities,
+    disturbance,
+    last_cache_bytes,
+    usable_cpus,
+)
 from zoo.benchmark.shapes import CONV_OPS, Case
 from zoo.ops import _introspection
 
@@ -32,11 +38,13 @@ class Ceilings:
         fma_gflops: GFLOP/s of multiply-adds in registers, by the instruction set in use.
         read_gbps: GB/s of reading, by level: ``L1``, ``L2``, ..., ``DRAM``.
         capacity_bytes: size of each cache, smallest first.
+        disturbance: of the machine meanwhile, as :func:`zoo.benchmark.machine.disturbance` has it.
     """
 
     fma_gflops: float
     read_gbps: dict[str, float]
     capacity_bytes: dict[str, int]
+    disturbance: float = 0.0
 
     def attainable_gflops(self, case: Case, copies: int = 1) -> float:
         """GFLOP/s at which a case does its arithmetic and reads and writes all tensors once.
@@ -59,10 +67,12 @@ class Ceilings:
 def measure(threads: int) -> Ceilings:
     """Measure this process's ceilings, on so many of PyTorch's threads; takes about a second."""
     capacities = cache_capacities(usable_cpus())
+    before = Snapshot.take()
+    fma = best_rate(_introspection.peak_fma, threads) / 1e9
     read = {
         level: read_rate(size, threads) / 1e9 for level, size in buffer_sizes(capacities).items()
     }
-    return Ceilings(best_rate(_introspection.peak_fma, threads) / 1e9, read, capacities)
+    return Ceilings(fma, read, capacities, disturbance(before, Snapshot.take()))
 
 
 def read_rate(size: int, threads: int) -> float:
@@ -101,18 +111,22 @@ def best_rate(
     """Work a second in the quickest of many blocks; ``run(repeats, threads)`` returns its work.
 
     A ceiling is what undisturbed blocks reach, so the best counts, and not the median; and so they
-    are short, or something else runs in each. Until three agree within 3 per cent, or patience
-    ends, more are run.
+    are short, or something else runs in each. While the machine is busy, or no three agree within
+    3 per cent, more are run until patience ends.
     """
     # Alone, and several times: what waits for a processor takes long, and does next to nothing.
     repeats = 1
     while any(_timed(run, repeats, 1)[0] < block_s for _ in range(5)):
         repeats *= 2
     rates: list[float] = []
-    end = time.perf_counter() + patience_s
-    while len(rates) < blocks or (rates[-3] < 0.97 * rates[-1] and time.perf_counter() < end):
+    before = now = Snapshot.take()
+    while len(rates) < blocks or (
+        now.seconds - before.seconds < patience_s
+        and (disturbance(before, now) > 1 or rates[-3] < 0.97 * rates[-1])
+    ):
         seconds, work = _timed(run, repeats, threads)
         insort(rates, work / seconds)
+        now = Snapshot.take()
     return rates[-1]
 
 

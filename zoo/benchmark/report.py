@@ -76,6 +76,20 @@ def ceiling_rows(header: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def ceiling_lines(header: Mapping[str, Any]) -> list[str]:
+    """Say which ceilings may be too low."""
+    return [
+        f"The machine was busy while the ceilings of {_threads(process['threads'])} were measured: "
+        "they may be too low"
+        for process in header["processes"]
+        if process["peak"]["disturbance"] > 1
+    ]
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' if number != 1 else ''}"
+
+
 def candidate_names(results: Sequence[Row]) -> list[str]:
     """Names of the candidates that were timed in any case, in their own order."""
     return list(dict.fromkeys(row["candidate"] for row in results))
@@ -124,16 +138,17 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def _left_out_lines(not_timed: Sequence[Row]) -> list[str]:
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for row in not_timed:
-        key = (row["status"], row["candidate"], row["reason"])
-        groups.setdefault(key, []).append(row["case"])
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    # Of wrong results the worst stands for all.
+    for row in sorted(not_timed, key=lambda row: -(row["error"] or 0)):
+        key = (row["status"], row["candidate"], "" if row["error"] else row["reason"])
+        groups.setdefault(key, []).append(row)
     # What went wrong comes before what did not apply.
     ordered = sorted(groups.items(), key=lambda item: item[0][0] == "skipped")
     return [
-        f"{status.capitalize()}: {name} in {len(cases)} case{'s' if len(cases) > 1 else ''} "
-        f"({cases[0]}{', ...' if len(cases) > 1 else ''}): {reason}"
-        for (status, name, reason), cases in ordered
+        f"{status.capitalize()}: {name} in {len(rows)} case{'s' if len(rows) > 1 else ''} "
+        f"({rows[0]['case']}{', ...' if len(rows) > 1 else ''}): {rows[0]['reason']}"
+        for (status, name, _), rows in ordered
     ]
 
 

@@ -315,6 +315,8 @@ def _print(document: dict[str, Any], format_: str) -> None:
         titles = {key: key.replace("_gbps", " GB/s") for key in ceilings[0]}
         titles |= {"fma_gflops": "FMA GFLOP/s", "gemm_gflops": "GEMM GFLOP/s"}
         print_rows(ceilings, "table", [_number(key, ".0f", titles[key]) for key in titles])
+        for line in report.ceiling_lines(header):
+            click.echo(line)
     if header["op"]:
         click.echo()
         columns: list[Column | str] = [
