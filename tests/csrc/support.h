@@ -80,8 +80,7 @@ inline std::vector<Conv2dImpl> implementations_for(const Conv2dParams& p) {
     const Packing packing = packing_of(one, p);
     if (winograd ? packing_declines(packing, weight_size(p), p.groups) == nullptr &&
                        packing_declines(packing, p.window) == nullptr && pool_of_two(p)
-                 : depthwise == (one == Conv2dImpl::depthwise) &&
-                       (one != Conv2dImpl::direct || p.groups == 1)) {
+                 : depthwise == (one == Conv2dImpl::depthwise)) {
       all.push_back(one);
     }
   }

@@ -85,7 +85,10 @@ def _needs_extension(problem: Problem) -> str | None:
 
 
 def _chosen_kernel(
-    problem: Problem, packed: bool = False, precision: Precision = "default"
+    problem: Problem,
+    packed: bool = False,
+    precision: Precision = "default",
+    channels_last: bool = True,
 ) -> str | None:
     from zoo import ops
 
@@ -95,9 +98,18 @@ def _chosen_kernel(
     shapes = (tuple(problem.input.shape), case.weight_shape)
     window = (case.stride, case.padding, 1, case.groups)
     choices = ops.explain_conv2d(
-        *shapes, *window, problem.input.dtype, precision=precision, packed=packed
+        *shapes,
+        *window,
+        problem.input.dtype,
+        precision=precision,
+        packed=packed,
+        channels_last=channels_last,
     )
     return next(choice["implementation"] for choice in choices if choice["chosen"])
+
+
+def _plain_kernel(problem: Problem) -> str | None:
+    return _chosen_kernel(problem, channels_last=False)
 
 
 def _packed_kernel(problem: Problem) -> str | None:
@@ -282,7 +294,7 @@ def _nnpack(problem: Problem) -> Run:
 
 
 OURS = (
-    Candidate("zoo", _zoo, _needs_extension, _chosen_kernel),
+    Candidate("zoo", _zoo, _needs_extension, _plain_kernel),
     Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel),
     Candidate("zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=CONV_OPS),
     Candidate("zoo-exact", _zoo_exact, _exact_declines, _exact_kernel, ops=CONV_OPS),
