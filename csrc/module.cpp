@@ -12,6 +12,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -96,15 +97,17 @@ DType dtype_named(const std::string& name) {
 
 using Shape = std::array<int64_t, 4>;
 using Pair = std::array<int64_t, 2>;
-using Reasons = std::vector<std::pair<std::string, std::optional<std::string>>>;
+using Reasons = std::vector<std::tuple<std::string, std::optional<std::string>, double>>;
 
-// For each implementation of conv2d, in order of preference: its name and why it declines the case
-// (None: it accepts; the first that does is the one that runs).
+// For each implementation of conv2d, in order of preference: its name, why it declines the case
+// (None: it accepts; the first that does is the one that runs), and its expected work.
 Reasons explain_conv2d(const Shape& input, const Shape& weight, const Pair& stride,
                        const Pair& padding, const Pair& dilation, int64_t groups,
-                       const std::string& dtype, const std::string& precision, bool packed) {
+                       const std::string& dtype, const std::string& precision, bool packed,
+                       bool channels_last) {
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
-  const at::Tensor shape = at::empty(input, at::TensorOptions(at::kMeta));
+  const auto format = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
+  const at::Tensor shape = at::empty(input, at::TensorOptions(at::kMeta).memory_format(format));
   const Conv2dParams params =
       ops::conv2d_params("conv2d", shape, weight, std::nullopt,
                          {stride, padding, dilation, groups, /*activation=*/"none", precision});
@@ -112,8 +115,9 @@ Reasons explain_conv2d(const Shape& input, const Shape& weight, const Pair& stri
   Reasons reasons;
   for (int32_t i = 0; i < kConv2dListSize; ++i) {
     const char* reason = kConv2dList[i].declines(params, wish);
+    const double work = expected_work(kConv2dList[i].impl, params, wish);
     reasons.emplace_back(kConv2dList[i].name,
-                         reason ? std::optional<std::string>(reason) : std::nullopt);
+                         reason ? std::optional<std::string>(reason) : std::nullopt, work);
   }
   return reasons;
 }
@@ -164,7 +168,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("kernels", &zoo::kernels);
   m.def("explain_conv2d", &zoo::explain_conv2d, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
-        py::arg("dtype"), py::arg("precision"), py::arg("packed"));
+        py::arg("dtype"), py::arg("precision"), py::arg("packed"), py::arg("channels_last"));
   m.def("conv2d_layout", &zoo::conv2d_layout, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
         py::arg("dtype"), py::arg("precision"));

@@ -22,19 +22,22 @@ const char* depthwise_declines(const Conv2dParams& p, const Conv2dWish& wish) {
 // The time that a convolution takes by products at `points` points (taps, for a matrix product)
 // over tiles of side x side outputs: in products of one tile with all filters at one point. Reading
 // the weights costs as much as a few tiles, or where they do not fit in cache many; packing them
-// costs more still. Fitted to measurements of 8 to 512 channels on maps of 4 to 56 (Zen 3, AVX2).
+// costs more still, transforming them most. Fitted to measurements of 8 to 512 channels on maps of
+// 4 to 56 (Zen 3, AVX2).
 double cost(const Conv2dParams& p, const Conv2dWish& wish, int64_t points, int64_t side) {
   const auto tiles = [&](int64_t out) { return static_cast<double>((out + side - 1) / side); };
   const double weights = static_cast<double>(p.out_channels) * static_cast<double>(p.in_channels);
-  const bool fits = weights * static_cast<double>(points) <= (4 << 20);
+  const bool fits = weights * static_cast<double>(points) <= (4 << 20), transformed = side > 1;
   const double reading = fits ? 3 : 16;
-  const double packing = wish.prepacked ? 0 : fits ? 32 : 100;
+  const double packing = wish.prepacked ? 0 : transformed ? (fits ? 32 : 100) : fits ? 8 : 36;
   return static_cast<double>(points) *
          (static_cast<double>(p.batch) * tiles(p.out_h) * tiles(p.out_w) + reading + packing);
 }
 double cost4(const Conv2dParams& p, const Conv2dWish& wish) { return cost(p, wish, 36, 4); }
 double cost2(const Conv2dParams& p, const Conv2dWish& wish) { return cost(p, wish, 16, 2); }
-double cost_of_gemm(const Conv2dParams& p, const Conv2dWish& wish) { return cost(p, wish, 9, 1); }
+double cost_of_taps(const Conv2dParams& p, const Conv2dWish& wish) {
+  return cost(p, wish, p.window.kernel_h * p.window.kernel_w, 1);
+}
 
 // What neither Winograd kernel takes.
 const char* winograd_declines(Packing packing, const Conv2dParams& p, const Conv2dWish& wish) {
@@ -51,7 +54,7 @@ const char* winograd_declines(Packing packing, const Conv2dParams& p, const Conv
 const char* winograd4_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = winograd_declines(Packing::winograd4, p, wish)) return reason;
   const double mine = cost4(p, wish);
-  if (mine >= cost_of_gemm(p, wish)) {
+  if (mine >= cost_of_taps(p, wish)) {
     return wish.prepacked ? "too few 4x4 tiles for so many weights"
                           : "too few 4x4 tiles to pay for transforming the weights";
   }
@@ -60,24 +63,30 @@ const char* winograd4_declines(const Conv2dParams& p, const Conv2dWish& wish) {
 
 const char* winograd2_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = winograd_declines(Packing::winograd2, p, wish)) return reason;
-  if (cost2(p, wish) < cost_of_gemm(p, wish)) return nullptr;
+  if (cost2(p, wish) < cost_of_taps(p, wish)) return nullptr;
   return wish.prepacked ? "too few 2x2 tiles for so many weights"
                         : "too few 2x2 tiles to pay for transforming the weights";
 }
+
+const char* const kSlowerThanBuiltin =
+    "PyTorch's own is quicker than packing the weight at each call; conv2d_prepack it once";
 
 // Beyond these limits the GEMM's blocks pay for copying windows (Zen 3, AVX2).
 const char* direct_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   constexpr int64_t kMostDepth = 256, kMostWeights = 98304;
   if (const char* reason = unsupported(wish.dtype)) return reason;
-  if (p.groups != 1) return "direct takes one group only";
-  const int64_t depth = p.window.kernel_h * p.window.kernel_w * p.in_channels;
+  if (const char* reason = packing_declines(Packing::gemm, weight_size(p), p.groups)) return reason;
+  const int64_t depth = p.window.kernel_h * p.window.kernel_w * (p.in_channels / p.groups);
+  if (p.groups > 1) return depth > 576 ? "more than 576 products an output" : nullptr;
   if (depth > kMostDepth) return "more than 256 products an output";
-  return depth * p.out_channels > kMostWeights ? "more than 98304 weights" : nullptr;
+  if (depth * p.out_channels > kMostWeights) return "more than 98304 weights";
+  return builtin_wins(p, wish) ? kSlowerThanBuiltin : nullptr;
 }
 
 const char* gemm_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = unsupported(wish.dtype)) return reason;
-  return packing_declines(Packing::gemm, weight_size(p), p.groups);
+  if (const char* reason = packing_declines(Packing::gemm, weight_size(p), p.groups)) return reason;
+  return builtin_wins(p, wish) ? kSlowerThanBuiltin : nullptr;
 }
 
 const char* aten_declines(const Conv2dParams&, const Conv2dWish&) { return nullptr; }
@@ -100,6 +109,28 @@ Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish) {
   return kConv2dList[i].impl;
 }
 
+// What our matrix products cost beyond PyTorch's own (oneDNN's), in nanoseconds: packing each
+// weight, turning over what is not in channels_last (oneDNN does not, for 1x1 windows), and a
+// little at each product of a deep sum; less what PyTorch's call costs before it multiplies. Fitted
+// to the layers of ResNet-50, MobileNet, ConvNeXt and VGG at batch 1 and 8 in both memory formats
+// (Zen 3, AVX2).
+bool builtin_wins(const Conv2dParams& p, const Conv2dWish& wish) {
+  constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000;
+  const bool plain = p.pool == Pool::none && p.activation == Activation::none;
+  if (wish.prepacked || !plain || p.groups != 1 || wish.dtype != DType::float32) return false;
+  const auto count = [](auto... sizes) { return (static_cast<double>(sizes) * ...); };
+  const WeightSize size = weight_size(p);
+  const double each = count(size.in_channels, size.kernel_h, size.kernel_w);  // products an output
+  const double in = count(p.batch, p.in_channels, p.in_h, p.in_w);
+  const double out = count(p.batch, p.out_channels, p.out_h, p.out_w);
+  const bool pointwise = size.kernel_h == 1 && size.kernel_w == 1;
+  const bool turned = p.input.c != 1 && p.in_channels > 1;
+  double cost = kPacking * each * count(p.out_channels) - kCall;
+  if (pointwise && turned) cost += kTurning * (in + out);
+  if (each > 256) cost += (pointwise ? kProduct : kProduct / 4) * each * out;
+  return cost > 0;
+}
+
 Packing packing_of(Conv2dImpl impl, const Conv2dParams& params) {
   if (impl == Conv2dImpl::winograd4) return Packing::winograd4;
   if (impl == Conv2dImpl::winograd2) return Packing::winograd2;
@@ -118,6 +149,26 @@ Conv2dImpl impl_of(Packing packing, const Conv2dParams& params, const Conv2dWish
       break;
   }
   return direct_declines(params, wish) == nullptr ? Conv2dImpl::direct : Conv2dImpl::gemm;
+}
+
+double expected_work(Conv2dImpl impl, const Conv2dParams& p, const Conv2dWish& wish) {
+  Packing packing = Packing::gemm;
+  if (impl == Conv2dImpl::depthwise) packing = Packing::depthwise;
+  if (impl == Conv2dImpl::winograd4) packing = Packing::winograd4;
+  if (impl == Conv2dImpl::winograd2) packing = Packing::winograd2;
+  const bool winograd = is_winograd(packing);
+  if (impl == Conv2dImpl::aten || unsupported(wish.dtype) != nullptr ||
+      packing_declines(packing, weight_size(p), p.groups) != nullptr ||
+      packing_declines(packing, p.window) != nullptr ||
+      (winograd && (wish.exact || wish.dtype != DType::float32))) {
+    return 0;
+  }
+  const double weights = static_cast<double>(p.out_channels) * static_cast<double>(p.in_channels) /
+                         static_cast<double>(p.groups);
+  if (winograd) {
+    return weights * (packing == Packing::winograd4 ? cost4(p, wish) : cost2(p, wish));
+  }
+  return weights * cost_of_taps(p, wish);
 }
 
 const char* packing_name(Packing packing) {

@@ -30,6 +30,13 @@ extern const int32_t kConv2dListSize;
 
 Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish);
 
+// What an implementation is expected to take, in the time of one multiply-add; 0 for what
+// cannot run the case, and for aten, of which nothing is known.
+double expected_work(Conv2dImpl impl, const Conv2dParams& params, const Conv2dWish& wish);
+
+// Whether the choice of aten is one for speed, and not for want of a kernel.
+bool builtin_wins(const Conv2dParams& params, const Conv2dWish& wish);
+
 WeightSize weight_size(const Conv2dParams& params);
 
 // The layout of the weights that an implementation reads; aten reads plain ones, which are packed

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "table.h"
+#include "transpose.h"
 
 namespace zoo {
 namespace {
@@ -49,24 +50,42 @@ struct Transform2 {
   }
 };
 
+// Whether a filter lies in memory as (channel, tap) without gaps.
+bool dense(const Strides& strides, const WeightSize& size) {
+  return strides.w == 1 && strides.h == size.kernel_w && strides.c == size.kernel_h * size.kernel_w;
+}
+
+// to[(c * 9 + tap) * kPanel + j]: channel c, of `count`, of filter j, of `columns`, with 3x3 taps.
+template <typename T>
+void gather(const T* weight, const Strides& strides, int64_t columns, int64_t count, T* to) {
+  if (dense(strides, {0, 0, 3, 3})) {
+    return transpose(weight, strides.n, to, kPanel, columns, count * 9);
+  }
+  for (int64_t tap = 0; tap < 9; ++tap) {
+    const T* const from = weight + tap / 3 * strides.h + tap % 3 * strides.w;
+    for (int64_t j = 0; j < columns; ++j) {
+      for (int64_t c = 0; c < count; ++c) {
+        to[(c * 9 + tap) * kPanel + j] = from[j * strides.n + c * strides.c];
+      }
+    }
+  }
+}
+
 // G g G' of a panel; in double, rounded once. A few channels are collected before they go to their
 // places: the points of one lie so far apart that they would all share a few sets of the cache.
 template <typename Transform, typename T>
 void pack_winograd(const T* weight, const Strides& strides, int64_t columns, int64_t channels,
                    T* packed) {
   constexpr int kPoints = Transform::kPoints, kTogether = 4;
-  alignas(64) double g[9][kLanes] = {}, half_done[3][kPoints][kLanes];
+  alignas(64) T filters[kTogether][9][kLanes] = {};
+  alignas(64) double g[9][kLanes], half_done[3][kPoints][kLanes];
   alignas(64) T done[kPoints * kPoints][kTogether][kLanes];
   for (int64_t first = 0; first < channels; first += kTogether) {
     const int64_t count = channels - first < kTogether ? channels - first : kTogether;
-    for (int64_t c = 0; c < count; ++c, weight += strides.c) {
-      for (int64_t j = 0; j < columns; ++j) {
-        const T* const filter = weight + j * strides.n;
-        for (int r = 0; r < 3; ++r) {
-          for (int s = 0; s < 3; ++s) {
-            g[r * 3 + s][j] = static_cast<double>(filter[r * strides.h + s * strides.w]);
-          }
-        }
+    gather(weight + first * strides.c, strides, columns, count, filters[0][0]);
+    for (int64_t c = 0; c < count; ++c) {
+      for (int tap = 0; tap < 9; ++tap) {
+        for (int j = 0; j < kLanes; ++j) g[tap][j] = static_cast<double>(filters[c][tap][j]);
       }
       for (int s = 0; s < 3; ++s) {
         Transform::line(g[s], g[3 + s], g[6 + s], half_done[s][0], kLanes);
@@ -83,15 +102,42 @@ void pack_winograd(const T* weight, const Strides& strides, int64_t columns, int
   }
 }
 
+// Both ways turn over short pieces of all filters at a time: whole filters may lie so far apart
+// that a line of each, all in a few sets of the cache, would be lost before its next element.
 template <typename T>
 void pack_gemm(const T* panel, const Strides& strides, int64_t columns, const WeightSize& size,
                T* packed) {
-  for (int64_t r = 0; r < size.kernel_h; ++r) {
-    for (int64_t s = 0; s < size.kernel_w; ++s) {
-      for (int64_t c = 0; c < size.in_channels; ++c, packed += kPanel) {
-        const T* from = panel + c * strides.c + r * strides.h + s * strides.w;
-        for (int64_t j = 0; j < kPanel; ++j) {
-          packed[j] = j < columns ? from[j * strides.n] : T(0);
+  constexpr int64_t kPiece = 128;
+  const int64_t taps = size.kernel_h * size.kernel_w, channels = size.in_channels;
+  if (taps > 1 && dense(strides, size)) {
+    alignas(64) T turned[kPiece * kPanel] = {};
+    int64_t tap = 0, c = 0;
+    for (int64_t first = 0; first < channels * taps; first += kPiece) {
+      const int64_t rest = channels * taps - first, count = rest < kPiece ? rest : kPiece;
+      transpose(panel + first, strides.n, turned, kPanel, columns, count);
+      for (int64_t i = 0; i < count; ++i) {
+        std::memcpy(packed + (tap * channels + c) * kPanel, turned + i * kPanel,
+                    sizeof(T) * kLanes);
+        if (++tap == taps) tap = 0, ++c;
+      }
+    }
+    return;
+  }
+  if (columns < kPanel) {
+    std::memset(packed, 0, sizeof(T) * static_cast<std::size_t>(taps * channels * kPanel));
+  }
+  for (int64_t tap = 0; tap < taps; ++tap) {
+    const T* const from = panel + tap / size.kernel_w * strides.h + tap % size.kernel_w * strides.w;
+    for (int64_t first = 0; first < channels; first += kPiece) {
+      const int64_t rest = channels - first, count = rest < kPiece ? rest : kPiece;
+      T* const to = packed + (tap * channels + first) * kPanel;
+      if (strides.c == 1) {
+        transpose(from + first, strides.n, to, kPanel, columns, count);
+        continue;
+      }
+      for (int64_t j = 0; j < columns; ++j) {
+        for (int64_t c = 0; c < count; ++c) {
+          to[c * kPanel + j] = from[j * strides.n + (first + c) * strides.c];
         }
       }
     }

@@ -4,9 +4,9 @@
 int main() {
   using namespace zoo::test;
   const std::pair<const char*, void (*)()> tests[] = {
-      {"dispatch", test_dispatch}, {"pack", test_pack},     {"activations", test_activations},
-      {"conv2d", test_conv2d},     {"direct", test_direct}, {"winograd", test_winograd},
-      {"pool2d", test_pool2d},     {"peak", test_peak},
+      {"dispatch", test_dispatch}, {"pack", test_pack},           {"activations", test_activations},
+      {"conv2d", test_conv2d},     {"depthwise", test_depthwise}, {"direct", test_direct},
+      {"winograd", test_winograd}, {"pool2d", test_pool2d},       {"peak", test_peak},
   };
   for (const auto& [name, run] : tests) {
     const int before = failures;

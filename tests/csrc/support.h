@@ -80,8 +80,7 @@ inline std::vector<Conv2dImpl> implementations_for(const Conv2dParams& p) {
     const Packing packing = packing_of(one, p);
     if (winograd ? packing_declines(packing, weight_size(p), p.groups) == nullptr &&
                        packing_declines(packing, p.window) == nullptr && pool_of_two(p)
-                 : depthwise == (one == Conv2dImpl::depthwise) &&
-                       (one != Conv2dImpl::direct || p.groups == 1)) {
+                 : depthwise == (one == Conv2dImpl::depthwise)) {
       all.push_back(one);
     }
   }
@@ -220,6 +219,7 @@ void test_dispatch();
 void test_pack();
 void test_activations();
 void test_conv2d();
+void test_depthwise();
 void test_direct();
 void test_winograd();
 void test_pool2d();

@@ -64,24 +64,62 @@ void test_dispatch() {
   CHECK(kConv2dList[kConv2dListSize - 1].impl == Conv2dImpl::aten);
 }
 
-void test_pack() {
-  // 3 groups of 34 filters over 2 channels: two panels a group, the second with 30 zero columns.
-  const int64_t o = 102, c = 2, h = 3, w = 2, groups = 3;
-  Tensor<float> weight({o, c, h, w}, {c * h * w, h * w, w, 1}, 0);
-  weight.each([&](auto... i) { weight.at(i...) = static_cast<float>(weight.place(i...) + 1); });
-  const int64_t size = packed_size(Packing::gemm, {o, c, h, w}, groups);
-  CHECK(size == groups * 2 * c * h * w * kPanel);
-  std::unique_ptr<float[]> packed(new float[size]);
-  pack_weight(Packing::gemm, weight.data.get(), weight.strides, {o, c, h, w}, groups, packed.get());
-  bool same = true;
-  for (int64_t i = 0; i < size; ++i) {
+// A weight of `size` in the packing for matrix products, from memory with the given strides: the
+// filters of a group side by side in panels, filled up with zeros.
+template <typename T>
+bool packs(const WeightSize& size, int64_t groups, const Strides& strides) {
+  const int64_t h = size.kernel_h, w = size.kernel_w, c = size.in_channels;
+  Tensor<T> weight({size.out_channels, c, h, w}, strides, 0);
+  weight.each([&](auto... i) { weight.at(i...) = static_cast<T>(weight.place(i...) + 1); });
+  const int64_t per_group = size.out_channels / groups;
+  const int64_t panels = (per_group + kPanel - 1) / kPanel;
+  const int64_t count = packed_size(Packing::gemm, size, groups);
+  if (count != groups * panels * c * h * w * kPanel) return false;
+  std::vector<T> packed(static_cast<size_t>(count), -1);
+  pack_weight(Packing::gemm, weight.data.get(), weight.strides, size, groups, packed.data());
+  for (int64_t i = 0; i < count; ++i) {
     const int64_t j = i % kPanel, k = i / kPanel % (c * h * w), panel = i / kPanel / (c * h * w);
-    const int64_t column = panel % 2 * kPanel + j, group = panel / 2;
-    const float expected =
-        column < 34 ? weight.at(group * 34 + column, k % c, k / c / w, k / c % w) : 0;
-    same = same && packed[i] == expected;
+    const int64_t column = panel % panels * kPanel + j, group = panel / panels;
+    const T expected = column < per_group
+                           ? weight.at(group * per_group + column, k % c, k / c / w, k / c % w)
+                           : T(0);
+    if (packed[static_cast<size_t>(i)] != expected) return false;
   }
-  CHECK(same);
+  return true;
+}
+
+void test_pack() {
+  // Pieces of 128 elements that end within a filter, panels that are not full, groups.
+  for (const WeightSize& size :
+       {WeightSize{102, 2, 3, 2}, WeightSize{66, 131, 1, 1}, WeightSize{35, 43, 3, 3},
+        WeightSize{3, 3, 16, 16}, WeightSize{32, 300, 1, 1}, WeightSize{64, 5, 7, 1}}) {
+    const int64_t c = size.in_channels, h = size.kernel_h, w = size.kernel_w;
+    for (int64_t groups : {1, 3}) {
+      if (size.out_channels % groups != 0) continue;
+      const Strides contiguous{c * h * w, h * w, w, 1}, last{c * h * w, 1, w * c, c},
+          turned{1, size.out_channels * h * w, size.out_channels * w, size.out_channels},
+          gaps{2 * c * h * w + 1, 2 * h * w, 2 * w, 2};
+      for (const Strides& strides : {contiguous, last, turned, gaps}) {
+        CHECK(packs<float>(size, groups, strides));
+        CHECK(packs<double>(size, groups, strides));
+      }
+    }
+  }
+  // Winograd's packings do not depend on where the weight lies either.
+  const WeightSize size{37, 7, 3, 3};
+  for (Packing packing : {Packing::winograd4, Packing::winograd2}) {
+    std::vector<float> first;
+    for (const Strides& strides : {Strides{63, 9, 3, 1}, Strides{63, 1, 21, 7}}) {
+      Tensor<float> weight({37, 7, 3, 3}, strides, 0);
+      weight.each([&](int64_t n, int64_t c, int64_t y, int64_t x) {
+        weight.at(n, c, y, x) = static_cast<float>(((n * 7 + c) * 3 + y) * 3 + x);
+      });
+      std::vector<float> packed(static_cast<size_t>(packed_size(packing, size, 1)), -1);
+      pack_weight(packing, weight.data.get(), strides, size, 1, packed.data());
+      if (first.empty()) first = packed;
+      CHECK(packed == first);
+    }
+  }
   CHECK(direct_packing({8, 1, 3, 3}, 8) == Packing::depthwise);
   CHECK(direct_packing({16, 1, 3, 3}, 8) == Packing::gemm);
   CHECK(packed_size(Packing::depthwise, {40, 1, 3, 3}, 40) == 9 * 64);

@@ -47,8 +47,16 @@ void test_edges(const KernelTable& table, int cases) {
   run(make(1, 13, 6, 700, 33, square(3, 2, 0), Pool::max));
   run(make(1, 64, 31, 33, 96, square(1, 1, 0)));
   run(make(1, 64, 31, 33, 96, square(1, 2, 0)));
-  run(make(1, 256, 9, 33, 384, square(1, 1, 0)));  // slices of panels
-  run(make(1, 2, 2, 3, 3, square(3, 1, 40)));      // windows that are all padding
+  run(make(1, 256, 9, 33, 384, square(1, 1, 0)));         // slices of panels
+  run(make(1, 2, 2, 3, 3, square(3, 1, 40)));             // windows that are all padding
+  for (int64_t width : {1, 2, 3, 4, 8, 9, 16, 20, 33}) {  // of a group
+    for (int64_t groups : {2, 3, 7}) {
+      Conv2dParams p = make(2, groups * width, 9, 13, groups * random.whole(1, 40),
+                            square(3, random.whole(1, 2), 1), pool());
+      p.groups = groups;
+      if (direct_packing(weight_size(p), groups) == Packing::gemm) run(p);
+    }
+  }
   for (int i = 0; i < cases; ++i) {
     Window w;
     w.kernel_h = random.whole(1, 5);
@@ -88,6 +96,9 @@ void test_dense(const KernelTable& table) {
         if (p.out_h == 0 || p.out_w == 0) continue;
         p.activation = random.pick({Activation::none, Activation::relu, Activation::silu});
         run_case<float>(random, table, p, Conv2dImpl::direct, false, layout);
+        if (p.in_channels != 8) continue;
+        p.groups = 2;
+        run_case<float>(random, table, p, Conv2dImpl::direct, false, layout);
       }
     }
   }
@@ -106,9 +117,28 @@ void test_selection() {
   CHECK(chosen(make(1, 64, 56, 56, 64, square(3, 1, 1))) == Conv2dImpl::winograd4);
   CHECK(chosen(make(1, 64, 56, 56, 64, square(3, 2, 1))) == Conv2dImpl::gemm);     // 576 deep
   CHECK(chosen(make(1, 256, 14, 14, 1024, square(1, 1, 0))) == Conv2dImpl::gemm);  // 256 k weights
-  Conv2dParams grouped = make(1, 4, 9, 9, 8, square(3, 1, 1));
+  Conv2dParams grouped = make(1, 256, 28, 28, 256, square(3, 1, 1));
+  grouped.groups = 32;
+  CHECK(chosen(grouped) == Conv2dImpl::direct);
   grouped.groups = 2;
-  CHECK(chosen(grouped) == Conv2dImpl::gemm);
+  CHECK(chosen(grouped) == Conv2dImpl::gemm);  // 1152 deep
+  // What packing at each call would cost more than it gains is left to PyTorch, if that is plain.
+  const auto unpacked = [](const Conv2dParams& p) {
+    return select_conv2d(p, {DType::float32, /*exact=*/true, /*prepacked=*/false});
+  };
+  Conv2dParams last = make(1, 2048, 7, 7, 512, square(1, 1, 0));
+  CHECK(chosen(last) == Conv2dImpl::gemm && unpacked(last) == Conv2dImpl::aten);
+  CHECK(builtin_wins(last, {DType::float32, true, false}));
+  CHECK(!builtin_wins(last, {DType::float32, true, true}));
+  CHECK(!builtin_wins(last, {DType::float64, true, false}));
+  last.activation = Activation::relu;
+  CHECK(unpacked(last) == Conv2dImpl::gemm);
+  Conv2dParams shallow = make(1, 64, 56, 56, 256, square(1, 1, 0));
+  shallow.input = {64 * 56 * 56, 1, 56 * 64, 64};
+  CHECK(unpacked(shallow) == Conv2dImpl::direct);
+  shallow.input = {64 * 56 * 56, 56 * 56, 56, 1};
+  CHECK(unpacked(shallow) == Conv2dImpl::aten);  // oneDNN reads NCHW as it is
+  CHECK(unpacked(make(1, 3, 224, 224, 64, square(7, 2, 3))) == Conv2dImpl::direct);
   // A packed weight gets the kernel that is best of those that read its layout.
   const Conv2dWish wish{DType::float32, false, true};
   CHECK(impl_of(Packing::gemm, stem, wish) == Conv2dImpl::direct);

@@ -137,17 +137,46 @@ def test_command_explains() -> None:
     assert [row["implementation"] for row in rows] == names
     assert [row["chosen"] for row in rows] == [True] + [False] * 5
     assert rows[0]["kernel"].startswith("depthwise_")
+    # Nothing is expected of what cannot run the case; the choice is timed, and aten beside it.
+    assert [row["estimated_ms"] is not None for row in rows] == [True] + [False] * 5
+    assert [row["measured_ms"] is not None for row in rows] == [True] + [False] * 4 + [True]
+    assert all(row["measured_ms"] > 0 for row in (rows[0], rows[-1]))
 
 
 @pytest.mark.parametrize(
-    ("options", "kernel"),
-    [([], "gemm_"), (["--packed"], "winograd2_"), (["--packed", "--precision", "exact"], "gemm_")],
+    ("options", "implementation"),
+    [
+        ([], "aten"),
+        (["--packed"], "winograd2"),
+        (["--packed", "--precision", "exact"], "gemm"),
+        (["--packed", "--dtype", "float64"], "gemm"),
+        (["--dtype", "bfloat16"], "aten"),
+    ],
     ids=str,
 )
-def test_command_explains_what_packing_changes(options: list[str], kernel: str) -> None:
+def test_command_explains_what_options_change(options: list[str], implementation: str) -> None:
     case = ["--explain", "conv2d", "1,512,7,7,512,3,1,1", "--format", "json", *options]
     rows = json.loads(CliRunner().invoke(command, case).stdout)
-    assert next(row["kernel"] for row in rows if row["chosen"]).startswith(kernel)
+    chosen = next(row for row in rows if row["chosen"])
+    assert chosen["implementation"] == implementation
+    assert chosen["measured_ms"] > 0
+
+
+def test_explanation_of_a_memory_format() -> None:
+    case = (1, 64, 56, 56), (256, 64, 1, 1)
+    for channels_last, expected in ((True, "direct"), (False, "aten")):
+        rows = ops.explain_conv2d(*case, channels_last=channels_last)
+        assert [row["implementation"] for row in rows if row["chosen"]] == [expected]
+    assert "conv2d_prepack it once" in str(rows[-2]["reason"])
+
+
+def test_a_choice_of_aten_for_speed_is_no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_FALLBACK", "error")
+    x, weight = torch.randn(1, 64, 56, 56), torch.randn(256, 64, 1, 1) / 8
+    result = ops.conv2d(x, weight)
+    assert torch.equal(result, torch.nn.functional.conv2d(x, weight))
+    # With an activation the kernel saves a pass, and runs.
+    torch.testing.assert_close(ops.conv2d(x, weight, activation="relu"), result.relu())
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,10 @@ def _needs_extension(problem: Problem) -> str | None:
 
 
 def _chosen_kernel(
-    problem: Problem, packed: bool = False, precision: Precision = "default"
+    problem: Problem,
+    packed: bool = False,
+    precision: Precision = "default",
+    channels_last: bool = True,
 ) -> str | None:
     from zoo import ops
 
@@ -100,9 +103,18 @@ def _chosen_kernel(
         return next(choice["implementation"] for choice in choices if choice["chosen"])
     window = (case.stride, case.padding, 1, case.groups)
     choices = ops.explain_conv2d(
-        *shapes, *window, problem.input.dtype, precision=precision, packed=packed
+        *shapes,
+        *window,
+        problem.input.dtype,
+        precision=precision,
+        packed=packed,
+        channels_last=channels_last,
     )
     return next(choice["implementation"] for choice in choices if choice["chosen"])
+
+
+def _plain_kernel(problem: Problem) -> str | None:
+    return _chosen_kernel(problem, channels_last=False)
 
 
 def _packed_kernel(problem: Problem) -> str | None:
@@ -301,7 +313,7 @@ def _nnpack(problem: Problem) -> Run:
 MAP_OPS = CONV_OPS + POOL_OPS
 
 OURS = (
-    Candidate("zoo", _zoo, _needs_extension, _chosen_kernel, ops=MAP_OPS),
+    Candidate("zoo", _zoo, _needs_extension, _plain_kernel, ops=MAP_OPS),
     Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel, ops=MAP_OPS),
     Candidate("zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=WEIGHTED_OPS),
     Candidate("zoo-exact", _zoo_exact, _exact_declines, _exact_kernel, ops=CONV_OPS),

@@ -206,6 +206,17 @@ _MOBILENET = """
     1,672,14,14,672,5,1,2,672 1,672,14,14,672,5,2,2,672 1,960,7,7,960,5,1,2,960
     1,160,7,7,960,1,1,0      1,960,7,7,160,1,1,0
 """  # MobileNetV3-Large, Howard et al. 2019
+_DEPTHWISE = """
+    1,32,112,112,32,3,1,1,32  1,96,112,112,96,3,2,1,96  1,144,56,56,144,3,1,1,144
+    1,512,14,14,512,3,1,1,512 1,240,28,28,240,5,1,2,240 1,480,14,14,480,5,1,2,480
+    1,96,56,56,96,7,1,3,96    1,192,28,28,192,7,1,3,192 1,384,14,14,384,7,1,3,384
+    1,768,7,7,768,7,1,3,768   1,96,56,56,96,7,2,3,96
+"""  # of MobileNet V1 and V2, EfficientNet-B0 and ConvNeXt-T, and one 7x7 with stride 2
+_RESNEXT = """
+    1,128,56,56,128,3,1,1,32  1,256,56,56,256,3,2,1,32   1,256,28,28,256,3,1,1,32
+    1,512,28,28,512,3,2,1,32  1,512,14,14,512,3,1,1,32   1,1024,7,7,1024,3,1,1,32
+    1,64,28,28,64,3,1,1,4     1,160,14,14,160,3,1,1,10   1,400,7,7,400,3,1,1,25
+"""  # ResNeXt-50 32x4d, Xie et al. 2016, and RegNetX-400MF, Radosavovic et al. 2020
 _CIFAR = """
     1,3,32,32,32,3,1,0   1,32,15,15,64,3,1,0
     1,3,32,32,16,3,1,1   1,16,32,32,16,3,1,1   1,16,32,32,32,3,2,1   1,32,16,16,32,3,1,1
@@ -213,7 +224,14 @@ _CIFAR = """
 """  # the Keras tutorial's small CNN, then ResNet-20 (He et al. 2015, section 4.2)
 
 SETS: dict[str, dict[str, str]] = {
-    "conv2d": {"resnet": _RESNET, "vgg": _VGG, "mobilenet": _MOBILENET, "cifar": _CIFAR},
+    "conv2d": {
+        "resnet": _RESNET,
+        "vgg": _VGG,
+        "mobilenet": _MOBILENET,
+        "depthwise": _DEPTHWISE,
+        "resnext": _RESNEXT,
+        "cifar": _CIFAR,
+    },
     "conv2d_pool": {
         "resnet": "1,3,224,224,64,7,2,3+max3s2",
         "vgg": """
@@ -255,7 +273,7 @@ SETS: dict[str, dict[str, str]] = {
 }
 """op -> set name -> its cases, as ``--shape`` takes them, at batch 1."""
 
-SET_NAMES = ("resnet", "vgg", "mobilenet", "cifar")
+SET_NAMES = ("resnet", "vgg", "mobilenet", "depthwise", "resnext", "cifar")
 
 
 def cases_of_set(op: str, name: str, batches: Sequence[int] = (1,)) -> list[Case]:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypedDict
+
 import click
 
 from zoo.cli.output import Column, note, print_rows
 from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from zoo.ops import Precision
+
+
+class _How(TypedDict):
+    precision: Precision
+    packed: bool
+    channels_last: bool
+
+
+_TIMES = [
+    Column(key, show=lambda time: "" if time is None else f"{time:.3g}")
+    for key in ("estimated_ms", "measured_ms")
+]
 
 
 @click.command("ops")
@@ -32,10 +49,16 @@ from zoo.errors import UsageError
 @click.option(
     "--packed", is_flag=True, help="Explain what a weight that is packed beforehand gets."
 )
+@click.option("--channels-last", is_flag=True, help="Explain what an input in channels_last gets.")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]),
               default="table", show_default=True)  # fmt: skip
 def command(
-    explain: tuple[str, str] | None, dtype: str, precision: str, packed: bool, format_: str
+    explain: tuple[str, str] | None,
+    dtype: str,
+    precision: Precision,
+    packed: bool,
+    channels_last: bool,
+    format_: str,
 ) -> None:
     """List the ops and their kernels, or explain the choice for one convolution.
 
@@ -49,7 +72,7 @@ def command(
       zoo ops --explain conv2d 1,512,7,7,512,3,1,1 --packed
     """
     if explain is not None:
-        _explain(*explain, dtype, precision, packed, format_)
+        _explain(*explain, dtype, precision, packed, channels_last, format_)
         return
     from zoo import ops
 
@@ -90,7 +113,15 @@ def _mark(active: object) -> str:
     return "yes" if active else ""
 
 
-def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, format_: str) -> None:
+def _explain(
+    op: str,
+    shape: str,
+    dtype: str,
+    precision: Precision,
+    packed: bool,
+    channels_last: bool,
+    format_: str,
+) -> None:
     if op != "conv2d":
         raise UsageError(f"--explain knows conv2d only, not {op!r}: the pools have one kernel each")
     try:
@@ -109,7 +140,10 @@ def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, form
     import torch
 
     from zoo import ops
+    from zoo.benchmark import explain
+    from zoo.benchmark.shapes import parse_case
 
+    how: _How = {"precision": precision, "packed": packed, "channels_last": channels_last}
     choices = ops.explain_conv2d(
         (n, c, h, w),
         (o, c // groups, k, k),
@@ -118,8 +152,7 @@ def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, form
         1,
         groups,
         getattr(torch, dtype),
-        precision="exact" if precision == "exact" else "default",
-        packed=packed,
+        **how,
     )
     kernels = _rows(ops.kernels(), ops.cpu_capability(), ops.cpu_capabilities())
     names = {
@@ -127,8 +160,11 @@ def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, form
         for row in kernels
         if row["op"] == "conv2d" and row["dtype"] == dtype and row["active"]
     }
+    estimates = explain.estimate(choices, getattr(torch, dtype))
+    chosen = next(choice["implementation"] for choice in choices if choice["chosen"])
+    measured = explain.measure(parse_case("conv2d", shape), chosen, getattr(torch, dtype), **how)
     rows = []
-    for choice in choices:
+    for choice, estimated in zip(choices, estimates, strict=True):
         if choice["chosen"]:
             why = "accepts the case"
         elif choice["reason"] is not None:
@@ -137,5 +173,15 @@ def _explain(op: str, shape: str, dtype: str, precision: str, packed: bool, form
             why = "accepts, but an earlier one is preferred"
         name = choice["implementation"]
         row = {"implementation": name, "kernel": names.get(name)}
-        rows.append({**row, "chosen": choice["chosen"], "why": why})
-    print_rows(rows, format_, ["implementation", "kernel", Column("chosen", show=_mark), "why"])
+        times = {"estimated_ms": estimated, "measured_ms": measured.get(name)}
+        rows.append({**row, "chosen": choice["chosen"], **times, "why": why})
+    columns: list[Column | str] = [
+        "implementation",
+        "kernel",
+        Column("chosen", show=_mark),
+        *_TIMES,
+        "why",
+    ]
+    print_rows(rows, format_, columns)
+    if format_ == "table":
+        note("times: one thread; estimated from the measured rate of multiply-adds")

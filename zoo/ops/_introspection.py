@@ -25,6 +25,9 @@ class Choice(TypedDict):
     chosen: bool
     reason: str | None
     """Why the case is declined; None where it is accepted."""
+    work: float | None
+    """What it is expected to take, in the time of one multiply-add; None for aten and for
+    what cannot run the case."""
 
 
 def build_info() -> dict[str, Any]:
@@ -138,6 +141,7 @@ def explain_conv2d(
     *,
     precision: Precision = "default",
     packed: bool = False,
+    channels_last: bool = False,
 ) -> list[Choice]:
     """Which implementation a convolution gets on the CPU, and why not the ones before it.
 
@@ -152,6 +156,7 @@ def explain_conv2d(
         precision: see there.
         packed: whether the weight is to be packed beforehand: what :func:`conv2d_prepack` chooses
             for such an input, and not what :func:`conv2d` runs.
+        channels_last: whether the input is in channels_last.
 
     Raises:
         UsageError: shapes that do not fit, or an unknown precision.
@@ -170,10 +175,12 @@ def explain_conv2d(
             str(dtype).removeprefix("torch."),
             precision,
             packed,
+            channels_last,
         )
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error).splitlines()[0]) from None
-    chosen = next(name for name, reason in rows if reason is None)
+    chosen = next(name for name, reason, _ in rows if reason is None)
     return [
-        Choice(implementation=name, chosen=name == chosen, reason=reason) for name, reason in rows
+        Choice(implementation=name, chosen=name == chosen, reason=reason, work=work or None)
+        for name, reason, work in rows
     ]

@@ -21,6 +21,14 @@ constexpr int64_t clamp(int64_t x, int64_t low, int64_t high) {
   return lesser(larger(x, low), high);
 }
 
+// x, of which the compiler knows nothing any more: it neither derives other addresses from it, each
+// in a register of its own, nor unrolls a loop because it knows a bound.
+template <typename T>
+[[gnu::always_inline]] inline T opaque(T x) {
+  asm("" : "+r"(x));
+  return x;
+}
+
 // 0, 1, ... N - 1 as template arguments
 template <int... I>
 struct Indices {};

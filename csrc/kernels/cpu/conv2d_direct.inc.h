@@ -43,7 +43,7 @@ struct Direct {
         const int64_t x = s * w.dilation_w;
         const int64_t tap = r * w.dilation_h * plan.line + x % plan.phases * plan.phase +
                             x / plan.phases * plan.column;
-        for (int64_t c = 0; c < p.in_channels; ++c) *to++ = tap + c * plan.channel;
+        for (int64_t c = 0; c < p.in_channels / p.groups; ++c) *to++ = tap + c * plan.channel;
       }
     }
   }
@@ -124,14 +124,15 @@ struct Direct {
     T* const to = row.to;
     const T* const extra = row.extra;
     row.to = sums;
-    row.to_row = kTileLanes;
+    row.to_row = vecs * kLanes;
+    row.last = kLanes;
     row.extra = nullptr;
     row.least = static_cast<T>(-__builtin_inf());
-    kTiles.run[plan.pixel_lanes][vecs - 1][rows - 1](row, 1);
+    kTiles.run(plan.pixel_lanes, vecs, rows)(row, 1);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < lanes; j += kLanes) {
         const int64_t n = lesser(kLanes, lanes - j);
-        V x = V::load(sums + i * kTileLanes + j);
+        V x = V::load(sums + i * vecs * kLanes + j);
         if (extra != nullptr) {
           x = x + load_lanes(extra + i * out.extra_row + j * out.extra_lane, out.extra_lane, n);
         }
@@ -150,8 +151,9 @@ struct Direct {
       row.to += n * to_pixel;
       if (row.extra != nullptr) row.extra += n * extra_pixel;
     };
-    if (out.straight && lanes == vecs * kLanes) {
-      kTiles.run[plan.pixel_lanes][vecs - 1][rows - 1](row, count);
+    row.last = lanes - (vecs - 1) * kLanes;
+    if (out.straight) {
+      kTiles.run(plan.pixel_lanes, vecs, rows)(row, count);
       return advance(count * pixels);
     }
     for (int64_t i = 0; i < count; ++i, advance(pixels)) finish(row, out, rows, vecs, lanes);
@@ -160,7 +162,8 @@ struct Direct {
   // A row of `pixels` outputs of `filters` filters, as many as a tile has.
   void line(DirectRow<T> row, const Out& out, int64_t pixels, int64_t filters) const {
     if (!plan.pixel_lanes) {
-      const int64_t vecs = ceil_div(filters, kLanes), count = ceil_div(pixels, V::kTileRows);
+      const int64_t vecs = ceil_div(filters, kLanes);
+      const int64_t count = ceil_div(pixels, direct_rows<T>(vecs));
       const int64_t size = pixels / count, longer = pixels % count;
       if (longer > 0) tiles(row, out, longer, size + 1, size + 1, vecs, filters);
       return tiles(row, out, count - longer, size, size, vecs, filters);
@@ -181,9 +184,15 @@ struct Direct {
     }
   }
 
+  // Of a panel, or one behind the last.
+  int64_t first_channel(int64_t panel) const {
+    return panel / plan.group_panels * (p.out_channels / p.groups) +
+           panel % plan.group_panels * kPanel;
+  }
+
   void unit(int64_t image, Range ys, Range xs, Range panels, const Target<T>& target,
             int32_t thread) const {
-    const T* const x = lines(image, ys, xs, thread);
+    const T* const lines_of_all = lines(image, ys, xs, thread);
     const bool relu = p.activation == Activation::relu;
     DirectRow<T> row;
     row.depth = plan.depth;
@@ -197,7 +206,9 @@ struct Direct {
     row.to_row = out.row;
     row.extra_row = out.extra_row;
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-      const int64_t first = panel * kPanel, filters = lesser(kPanel, p.out_channels - first);
+      const int64_t group = panel / plan.group_panels, first = first_channel(panel);
+      const int64_t filters = lesser(kPanel, (group + 1) * (p.out_channels / p.groups) - first);
+      const T* const x = lines_of_all + group * (p.in_channels / p.groups) * plan.channel;
       alignas(64) T shift[kPanel] = {};
       if (bias != nullptr) {
         __builtin_memcpy(shift, bias + first, static_cast<std::size_t>(filters) * sizeof(T));
@@ -242,7 +253,7 @@ struct Direct {
       T* const map = reinterpret_cast<T*>(memory(thread) + plan.lines_bytes);
       for (int64_t i = begin; i < end; ++i) {
         const Range panels = part(plan.panels, plan.slices, i / strips % plan.slices);
-        const Range channels{panels.begin * kPanel, lesser(panels.end * kPanel, p.out_channels)};
+        const Range channels{first_channel(panels.begin), first_channel(panels.end)};
         const int64_t image = i / strips / plan.slices, count = channels.end - channels.begin;
         const Strides map_strides{0, 1, count * p.out_w, count};
         pooled_strip(p, plan.pooled, image, channels, part(p.pool_h, strips, i % strips), map,

@@ -10,11 +10,11 @@ namespace {
 struct DirectPlan {
   bool pixel_lanes;  // otherwise lanes are filters
   bool in_place;     // blocks read the input itself; otherwise lines, copied and padded
-  int64_t depth, panels;
-  int64_t slice_panels, slices;    // panels in a unit (at most)
-  int64_t rows, row_blocks;        // rows of outputs in a block (at most)
-  int64_t columns, column_blocks;  // columns
-  int64_t in_rows, in_columns;     // that a block sees (at most)
+  int64_t depth, group_panels, panels;  // products an output, panels of a group and of all
+  int64_t slice_panels, slices;         // panels in a unit (at most)
+  int64_t rows, row_blocks;             // rows of outputs in a block (at most)
+  int64_t columns, column_blocks;       // columns
+  int64_t in_rows, in_columns;          // that a block sees (at most)
   // Of a block's input: column x is at x % phases * phase + x / phases * column.
   int64_t phases, phase;
   int64_t line, column, channel;
@@ -41,13 +41,16 @@ inline Conv2dParams join_rows(Conv2dParams p) {
 template <typename T>
 DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
   constexpr int64_t kLanes = Vec<T>::kLanes, kElement = sizeof(T);
-  constexpr int64_t kLineBytes = 24 << 10;  // of L1; the weights of a tile are there too
+  // Of L1, where the weights of a tile are too. A group sees a part of a pixel's channels only, and
+  // would leave L1 too little to do: then of L2.
+  const int64_t line_bytes = p.groups == 1 ? 24 << 10 : 192 << 10;
   constexpr int64_t kLeastColumns = 48;
   const Window& w = p.window;
   const bool pool = p.pool != Pool::none;
   DirectPlan plan{};
-  plan.depth = w.kernel_h * w.kernel_w * p.in_channels;
-  plan.panels = ceil_div(p.out_channels, kPanel);
+  plan.depth = w.kernel_h * w.kernel_w * (p.in_channels / p.groups);
+  plan.group_panels = ceil_div(p.out_channels / p.groups, kPanel);
+  plan.panels = p.groups * plan.group_panels;
   // A pool reads a map of channels together more quickly, and writes any output.
   plan.pixel_lanes = !pool && p.output.w == 1 && p.output.c != 1 && 2 * p.out_w > kLanes;
 
@@ -61,13 +64,13 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
   };
   plan.rows = 1;
   plan.columns = larger(p.out_w, 1);
-  while (plan.columns >= 2 * kLeastColumns && bytes(1, plan.columns) > kLineBytes) {
+  while (plan.columns >= 2 * kLeastColumns && bytes(1, plan.columns) > line_bytes) {
     plan.columns = ceil_div(plan.columns, 2);
   }
   plan.column_blocks = ceil_div(larger(p.out_w, 1), plan.columns);
   const int64_t most =
       pool ? p.out_h : ceil_div(p.batch * p.out_h * plan.column_blocks, 4 * threads);
-  while (plan.rows < lesser(most, p.out_h) && bytes(plan.rows + 1, plan.columns) <= kLineBytes) {
+  while (plan.rows < lesser(most, p.out_h) && bytes(plan.rows + 1, plan.columns) <= line_bytes) {
     ++plan.rows;
   }
   plan.row_blocks = ceil_div(larger(p.out_h, 1), plan.rows);

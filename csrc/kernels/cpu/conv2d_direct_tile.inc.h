@@ -21,6 +21,7 @@ struct DirectRow {
   int64_t extra_row;       // from row to row of a tile; lanes follow each other
   T* to;
   int64_t to_row;
+  int64_t last;  // lanes of a row's last vector that are stored
 };
 
 // `count` tiles of R rows and kVecs vectors.
@@ -33,6 +34,8 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
   T* to = row.to;
   const int64_t step = kPixelLanes ? 1 : row.step, to_row = row.to_row, extra_row = row.extra_row;
   const V least = V::broadcast(row.least);
+  const int64_t last = row.last;
+  const bool whole = last == kLanes;
   for (; count > 0; --count) {
     V sum[R][kVecs];
     ZOO_UNROLL
@@ -62,7 +65,8 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
       for (int i = 0; i < R; ++i) {
         ZOO_UNROLL
         for (int j = 0; j < kVecs; ++j) {
-          sum[i][j] = sum[i][j] + V::load(extra + i * extra_row + j * kLanes);
+          const T* const from = extra + i * extra_row + j * kLanes;
+          sum[i][j] = sum[i][j] + (j + 1 < kVecs || whole ? V::load(from) : V::load(from, last));
         }
       }
       extra += kPixels * (kPixelLanes ? 1 : extra_row);
@@ -71,7 +75,12 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
     for (int i = 0; i < R; ++i) {
       ZOO_UNROLL
       for (int j = 0; j < kVecs; ++j) {
-        max(least, sum[i][j]).store(to + i * to_row + j * kLanes);
+        T* const place = to + i * to_row + j * kLanes;
+        if (j + 1 < kVecs || whole) {
+          max(least, sum[i][j]).store(place);
+        } else {
+          max(least, sum[i][j]).store(place, last);
+        }
       }
     }
     x += kPixels * step;
@@ -79,19 +88,30 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
   }
 }
 
+// Tiles of one vector, which small groups need, have twice the rows: fewer sums would wait for each
+// other.
+template <typename T>
+constexpr int64_t direct_rows(int64_t vecs) {
+  return vecs == 1 ? 2 * Vec<T>::kTileRows : Vec<T>::kTileRows;
+}
+
 template <typename T>
 struct DirectTiles {
-  static constexpr int kRows = Vec<T>::kTileRows, kVecs = Vec<T>::kTileVecs;
   using Run = void (*)(const DirectRow<T>& row, int64_t count);
-  Run run[2][kVecs][kRows];  // [lanes are pixels][vectors - 1][rows - 1]
+  Run one[2][direct_rows<T>(1)], two[2][direct_rows<T>(2)];  // [lanes are pixels][rows - 1]
 
-  template <int... I>
-  static constexpr DirectTiles make(Indices<I...>) {
-    static_assert(kVecs == 2);
-    return {{{{direct_tiles<T, false, I + 1, 1>...}, {direct_tiles<T, false, I + 1, 2>...}},
-             {{direct_tiles<T, true, I + 1, 1>...}, {direct_tiles<T, true, I + 1, 2>...}}}};
+  template <int... I, int... J>
+  static constexpr DirectTiles make(Indices<I...>, Indices<J...>) {
+    static_assert(Vec<T>::kTileVecs == 2);
+    return {{{direct_tiles<T, false, I + 1, 1>...}, {direct_tiles<T, true, I + 1, 1>...}},
+            {{direct_tiles<T, false, J + 1, 2>...}, {direct_tiles<T, true, J + 1, 2>...}}};
   }
-  static constexpr DirectTiles make() { return make(IndicesTo<kRows>{}); }
+  static constexpr DirectTiles make() {
+    return make(IndicesTo<direct_rows<T>(1)>{}, IndicesTo<direct_rows<T>(2)>{});
+  }
+  Run run(bool pixel_lanes, int64_t vecs, int64_t rows) const {
+    return vecs == 1 ? one[pixel_lanes][rows - 1] : two[pixel_lanes][rows - 1];
+  }
 };
 
 }  // namespace
