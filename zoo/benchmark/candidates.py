@@ -95,16 +95,14 @@ def _chosen_kernel(
     case = problem.case
     if case.op not in WEIGHTED_OPS:
         return None
-    shapes = (tuple(problem.input.shape), case.weight_shape)
-    if case.op == "linear":
-        choices = ops.explain_conv2d(
-            *((*shape, 1, 1) for shape in shapes), packed=packed, dtype=problem.input.dtype
-        )
-        return next(choice["implementation"] for choice in choices if choice["chosen"])
-    window = (case.stride, case.padding, 1, case.groups)
+    pixel = (1, 1) if case.op == "linear" else ()  # a linear layer convolves maps of one pixel
     choices = ops.explain_conv2d(
-        *shapes,
-        *window,
+        (*problem.input.shape, *pixel),
+        (*case.weight_shape, *pixel),
+        case.stride or 1,
+        case.padding,
+        1,
+        case.groups,
         problem.input.dtype,
         precision=precision,
         packed=packed,
@@ -161,8 +159,9 @@ def _zoo_packed(problem: Problem, precision: Precision = "default") -> Run:
     case, input = problem.case, _nhwc(problem.input)
     if case.op == "linear":
         packed = ops.linear_prepack(problem.weight)
-        size, bias, activation = case.weight_shape, problem.bias, problem.activation
-        return lambda: ops.linear_packed(input, packed, size, bias, activation=activation)
+        size, bias = case.weight_shape, problem.bias
+        last: dict[str, Any] = {"activation": problem.activation}
+        return lambda: ops.linear_packed(input, packed, size, bias, **last)
     conv = ops.conv2d_pool_packed if case.op == "conv2d_pool" else ops.conv2d_packed
     where = (case.stride, case.padding, 1, case.groups)
     packed = ops.conv2d_prepack(
