@@ -72,7 +72,8 @@ def command(
       zoo ops --explain conv2d 1,512,7,7,512,3,1,1 --packed
     """
     if explain is not None:
-        _explain(*explain, dtype, precision, packed, channels_last, format_)
+        how: _How = {"precision": precision, "packed": packed, "channels_last": channels_last}
+        _explain(*explain, dtype, how, format_)
         return
     from zoo import ops
 
@@ -113,15 +114,7 @@ def _mark(active: object) -> str:
     return "yes" if active else ""
 
 
-def _explain(
-    op: str,
-    shape: str,
-    dtype: str,
-    precision: Precision,
-    packed: bool,
-    channels_last: bool,
-    format_: str,
-) -> None:
+def _explain(op: str, shape: str, dtype: str, how: _How, format_: str) -> None:
     if op != "conv2d":
         raise UsageError(f"--explain knows conv2d only, not {op!r}: the pools have one kernel each")
     try:
@@ -143,7 +136,6 @@ def _explain(
     from zoo.benchmark import explain
     from zoo.benchmark.shapes import parse_case
 
-    how: _How = {"precision": precision, "packed": packed, "channels_last": channels_last}
     choices = ops.explain_conv2d(
         (n, c, h, w),
         (o, c // groups, k, k),
