@@ -118,6 +118,7 @@ setup(
                     ROOT / "csrc" / "module.cpp",
                     ROOT / "csrc" / "schema.cpp",
                     *(ROOT / "csrc" / "ops").rglob("*.cpp"),
+                    *(ROOT / "csrc" / "plan").glob("*.cpp"),
                 ]
             ),
             include_dirs=[str(ROOT / "csrc")],

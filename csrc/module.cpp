@@ -1,5 +1,5 @@
 // The Python module zoo._C. Importing it registers the ops (schema.cpp); what it offers itself is
-// introspection only: no tensor passes through here. This is the only pybind11 file.
+// introspection, and plans (plan/bindings.cpp).
 #include <ATen/ops/empty.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -20,6 +20,7 @@
 #include "kernels/dispatch.h"
 #include "ops/arguments.h"
 #include "ops/parallel.h"
+#include "plan/bindings.h"
 
 namespace py = pybind11;
 
@@ -162,6 +163,7 @@ double peak_read(const py::array_t<float, py::array::c_style>& data, int64_t pas
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "zoo's compiled ops and what is known about them.";
+  zoo::plan::bind(m);
   m.def("build_info", &zoo::build_info);
   m.def("cpu_capability", &zoo::cpu_capability);
   m.def("cpu_capabilities", &zoo::cpu_capabilities);

@@ -1,0 +1,140 @@
+#include "plan/plan.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+
+#include "ops/cpu/convolution.h"
+#include "ops/parallel.h"
+
+namespace zoo::plan {
+
+Frame::Frame(const std::vector<Buffer>& buffers, int64_t arena_bytes)
+    : buffers_(buffers),
+      arena_(at::empty({arena_bytes}, at::kByte)),
+      bases_(buffers.size()),
+      tensors_(buffers.size()) {
+  auto* const start = static_cast<char*>(arena_.mutable_data_ptr());
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    const Buffer& buffer = buffers[i];
+    if (buffer.storage == Storage::arena) bases_[i] = start + buffer.where;
+    if (buffer.storage == Storage::constant) {
+      // Read only; one type of pointer serves all buffers.
+      bases_[i] = const_cast<void*>(buffer.constant.const_data_ptr());
+      tensors_[i] = buffer.constant;
+    }
+  }
+}
+
+void Frame::begin(const std::vector<at::Tensor>& inputs, int64_t workspace_offset,
+                  int32_t threads) {
+  threads_ = threads;
+  workspace_ = static_cast<char*>(arena_.mutable_data_ptr()) + workspace_offset;
+  for (size_t i = 0; i < buffers_.size(); ++i) {
+    const Buffer& buffer = buffers_[i];
+    if (buffer.storage == Storage::input) {
+      tensors_[i] = inputs[buffer.where];
+      bases_[i] = const_cast<void*>(tensors_[i].const_data_ptr());
+    } else if (buffer.storage == Storage::output) {
+      hold(static_cast<int64_t>(i), at::empty({buffer.where}, buffer.dtype));
+    }
+  }
+}
+
+void Frame::hold(int64_t buffer, at::Tensor tensor) {
+  bases_[buffer] = const_cast<void*>(tensor.const_data_ptr());
+  tensors_[buffer] = std::move(tensor);
+}
+
+void Frame::end() {
+  for (size_t i = 0; i < buffers_.size(); ++i) {
+    if (buffers_[i].storage != Storage::constant) tensors_[i] = at::Tensor();
+  }
+}
+
+at::Tensor Frame::tensor(const View& view) const {
+  const at::Tensor& owner = tensors_[view.buffer];
+  if (owner.defined()) {
+    return owner.as_strided(view.sizes, view.strides, owner.storage_offset() + view.offset);
+  }
+  const c10::ScalarType dtype = buffers_[view.buffer].dtype;
+  void* const start = static_cast<char*>(bases_[view.buffer]) +
+                      view.offset * static_cast<int64_t>(c10::elementSize(dtype));
+  return at::from_blob(start, view.sizes, view.strides, at::TensorOptions(dtype));
+}
+
+at::Tensor PackedWeights::get(const at::Tensor& weight, Packing packing, int64_t groups) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto& entry = all_[{weight.unsafeGetTensorImpl(), packing}];
+  if (!entry.first.defined()) entry = {weight, ops::cpu::pack(weight, packing, groups)};
+  return entry.second;
+}
+
+int64_t PackedWeights::bytes() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  int64_t sum = 0;
+  for (const auto& [key, tensors] : all_) sum += static_cast<int64_t>(tensors.second.nbytes());
+  return sum;
+}
+
+int64_t Plan::add_buffer(Buffer buffer) {
+  buffers_.push_back(std::move(buffer));
+  return static_cast<int64_t>(buffers_.size()) - 1;
+}
+
+void Plan::finish(int64_t arena_bytes, std::vector<View> outputs) {
+  outputs_ = std::move(outputs);
+  workspace_offset_ = (arena_bytes + 63) / 64 * 64;
+  for (const auto& step : steps_) {
+    workspace_bytes_ = std::max(workspace_bytes_, step->workspace_bytes());
+  }
+}
+
+std::unique_ptr<Frame> Plan::take_frame() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!idle_.empty()) {
+      std::unique_ptr<Frame> frame = std::move(idle_.back());
+      idle_.pop_back();
+      return frame;
+    }
+  }
+  return std::make_unique<Frame>(buffers_, arena_bytes());
+}
+
+std::vector<at::Tensor> Plan::run(const std::vector<at::Tensor>& inputs,
+                                  std::vector<int64_t>* times) {
+  using Clock = std::chrono::steady_clock;
+  std::unique_ptr<Frame> frame = take_frame();
+  const Parallel all = ops::parallel(std::numeric_limits<double>::infinity());
+  frame->begin(inputs, workspace_offset_, std::min(threads_, all.threads));
+  for (const auto& step : steps_) {
+    if (times == nullptr) {
+      step->run(*frame);
+      continue;
+    }
+    const auto start = Clock::now();
+    step->run(*frame);
+    times->push_back(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
+  }
+  std::vector<at::Tensor> results;
+  results.reserve(outputs_.size());
+  for (const View& view : outputs_) results.push_back(frame->tensor(view));
+  frame->end();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_back(std::move(frame));
+  return results;
+}
+
+std::vector<std::string> Plan::kernels() const {
+  std::vector<std::string> names;
+  for (const auto& step : steps_) names.push_back(step->kernel());
+  return names;
+}
+
+}  // namespace zoo::plan

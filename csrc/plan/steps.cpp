@@ -1,0 +1,242 @@
+#include "plan/steps.h"
+
+#include <ATen/ops/empty_strided.h>
+
+#include "kernels/conv2d_list.h"
+#include "kernels/dispatch.h"
+#include "ops/parallel.h"
+
+namespace zoo::plan {
+namespace {
+
+Strides strides_of(const View& view) {
+  return {view.strides[0], view.strides[1], view.strides[2], view.strides[3]};
+}
+
+// The plan's threads, or one where the work is too little.
+Parallel threads_for(double work, const Frame& frame) {
+  Parallel parallel = ops::parallel(work);
+  parallel.threads = std::min(parallel.threads, frame.threads());
+  return parallel;
+}
+
+class Conv2dStep final : public Step {
+ public:
+  Conv2dStep(const Conv2dStepArgs& args, PackedWeights& weights, int32_t threads)
+      : input_(args.input), output_(args.output), residual_(args.residual), bias_(args.bias) {
+    Conv2dParams& p = params_;
+    p.batch = args.input.sizes[0], p.in_channels = args.input.sizes[1];
+    p.in_h = args.input.sizes[2], p.in_w = args.input.sizes[3];
+    p.out_channels = args.weight.size(0), p.out_h = args.conv_h, p.out_w = args.conv_w;
+    p.groups = args.groups, p.window = args.window, p.activation = args.activation;
+    p.pool = args.pool, p.pool_window = args.pool_window;
+    if (p.pool != Pool::none) p.pool_h = args.output.sizes[2], p.pool_w = args.output.sizes[3];
+    p.input = strides_of(args.input), p.output = strides_of(args.output);
+    if (args.residual) p.residual = strides_of(*args.residual);
+    const Conv2dImpl impl = select_conv2d(p, {DType::float32, args.exact, /*prepacked=*/true});
+    kernel_ = &kernel_of(impl);
+    weight_ = weights.get(args.weight, packing_of(impl, p), p.groups);
+    work_ = static_cast<double>(p.batch) * static_cast<double>(p.out_h * p.out_w) *
+            static_cast<double>(args.weight.numel());
+    workspace_bytes_ = kernel_->workspace_bytes(p, threads);
+  }
+
+  void run(Frame& frame) const override {
+    kernel_->run(params_, frame.data<float>(input_), weight_.const_data_ptr<float>(),
+                 bias_ ? bias_->const_data_ptr<float>() : nullptr,
+                 residual_ ? frame.data<float>(*residual_) : nullptr, frame.data<float>(output_),
+                 frame.workspace(), threads_for(work_, frame));
+  }
+  int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::string kernel() const override { return kernel_->name; }
+
+ private:
+  static const Conv2dKernel<float>& kernel_of(Conv2dImpl impl) {
+    const Kernels<float>& all = active_kernels<float>();
+    switch (impl) {
+      case Conv2dImpl::depthwise:
+        return all.depthwise;
+      case Conv2dImpl::winograd4:
+        return all.winograd4;
+      case Conv2dImpl::winograd2:
+        return all.winograd2;
+      case Conv2dImpl::direct:
+        return all.direct;
+      default:
+        return all.gemm;
+    }
+  }
+
+  Conv2dParams params_;
+  View input_, output_;
+  std::optional<View> residual_;
+  std::optional<at::Tensor> bias_;
+  at::Tensor weight_;
+  const Conv2dKernel<float>* kernel_;
+  double work_ = 0;
+  int64_t workspace_bytes_ = 0;
+};
+
+class Pool2dStep final : public Step {
+ public:
+  Pool2dStep(Pool kind, const Pool2dParams& params, const View& input, const View& output)
+      : kind_(kind), params_(params), input_(input), output_(output) {
+    Pool2dParams& p = params_;
+    p.batch = input.sizes[0], p.channels = input.sizes[1];
+    p.in_h = input.sizes[2], p.in_w = input.sizes[3];
+    p.out_h = output.sizes[2], p.out_w = output.sizes[3];
+    p.input = strides_of(input), p.output = strides_of(output);
+    work_ = p.adaptive ? static_cast<double>(p.in_h * p.in_w)
+                       : static_cast<double>(p.out_h * p.out_w) *
+                             static_cast<double>(p.window.kernel_h * p.window.kernel_w);
+    work_ *= static_cast<double>(p.batch * p.channels);
+  }
+
+  void run(Frame& frame) const override {
+    const Pool2dKernels<float>& kernels = active_kernels<float>().pool;
+    const float* input = frame.data<float>(input_);
+    float* output = frame.data<float>(output_);
+    const Parallel parallel = threads_for(work_, frame);
+    if (kind_ == Pool::max) {
+      kernels.max_pool2d(params_, input, output, nullptr, parallel);
+    } else {
+      kernels.avg_pool2d(params_, input, output, parallel);
+    }
+  }
+  std::string kernel() const override {
+    return std::string(kind_ == Pool::max ? "max_pool2d_" : "avg_pool2d_") + isa_name(active_isa());
+  }
+
+ private:
+  Pool kind_;
+  Pool2dParams params_;
+  View input_, output_;
+  double work_ = 0;
+};
+
+class ScaleShiftStep final : public Step {
+ public:
+  ScaleShiftStep(Activation activation, const View& input, const std::optional<View>& scale,
+                 const std::optional<View>& shift, const View& output)
+      : input_(input), output_(output), scale_(scale), shift_(shift) {
+    const std::vector<int64_t>& sizes = output.sizes;
+    params_ = {sizes[0], sizes[1], sizes[2], sizes[3], activation};
+    params_.input = strides_of(input), params_.output = strides_of(output);
+    if (scale) params_.scale = strides_of(*scale);
+    if (shift) params_.shift = strides_of(*shift);
+  }
+
+  void run(Frame& frame) const override {
+    const double work = static_cast<double>(params_.batch * params_.channels) *
+                        static_cast<double>(params_.height * params_.width);
+    active_kernels<float>().pointwise.scale_shift(
+        params_, frame.data<float>(input_), scale_ ? frame.data<float>(*scale_) : nullptr,
+        shift_ ? frame.data<float>(*shift_) : nullptr, frame.data<float>(output_),
+        threads_for(work, frame));
+  }
+  std::string kernel() const override {
+    return std::string("scale_shift_") + isa_name(active_isa());
+  }
+
+ private:
+  ScaleShiftParams params_;
+  View input_, output_;
+  std::optional<View> scale_, shift_;
+};
+
+// Calls use(tensor) for each tensor of the stack, also within lists, and puts what it returns
+// there.
+template <typename Use>
+void replace_tensors(std::vector<c10::IValue>& stack, Use use) {
+  for (c10::IValue& value : stack) {
+    if (value.isTensor()) {
+      if (value.toTensor().defined()) value = use();
+    } else if (value.isTensorList()) {
+      c10::List<at::Tensor> list;
+      for (size_t i = 0; i < value.toTensorList().size(); ++i) list.push_back(use());
+      value = list;
+    } else if (value.isList()) {
+      c10::impl::GenericList list = value.toList().copy();
+      for (size_t i = 0; i < list.size(); ++i) {
+        if (c10::IValue(list.get(i)).isTensor()) list.set(i, use());
+      }
+      value = list;
+    }
+  }
+}
+
+class CallStep final : public Step {
+ public:
+  CallStep(c10::OperatorHandle op, std::vector<c10::IValue> stack, std::vector<View> views,
+           std::vector<View> results, std::vector<int64_t> releases)
+      : op_(std::move(op)),
+        stack_(std::move(stack)),
+        views_(std::move(views)),
+        results_(std::move(results)),
+        releases_(std::move(releases)) {}
+
+  void run(Frame& frame) const override {
+    std::vector<c10::IValue> stack = stack_;
+    size_t next = 0;
+    replace_tensors(stack, [&] { return frame.tensor(views_[next++]); });
+    op_.callBoxed(&stack);
+    size_t i = 0;
+    const auto keep = [&](const c10::IValue& value) {
+      const View& planned = results_[i++];
+      if (planned.buffer < 0) return;
+      at::Tensor tensor = value.toTensor();
+      // Later steps were planned for these strides; an op may choose others for its real output.
+      if (tensor.strides() != at::IntArrayRef(planned.strides)) {
+        at::Tensor copy = at::empty_strided(planned.sizes, planned.strides, tensor.options());
+        tensor = copy.copy_(tensor);
+      }
+      frame.hold(planned.buffer, std::move(tensor));
+    };
+    for (const c10::IValue& value : stack) {
+      if (value.isTensorList()) {
+        for (const at::Tensor& tensor : value.toTensorVector()) keep(tensor);
+      } else {
+        keep(value);
+      }
+    }
+    for (const int64_t buffer : releases_) frame.release(buffer);
+  }
+  std::string kernel() const override {
+    return op_.schema().overload_name().empty()
+               ? op_.schema().name()
+               : op_.schema().name() + "." + op_.schema().overload_name();
+  }
+
+ private:
+  c10::OperatorHandle op_;
+  std::vector<c10::IValue> stack_;
+  std::vector<View> views_, results_;
+  std::vector<int64_t> releases_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> conv2d_step(const Conv2dStepArgs& args, PackedWeights& weights,
+                                  int32_t threads) {
+  return std::make_unique<Conv2dStep>(args, weights, threads);
+}
+
+std::unique_ptr<Step> pool2d_step(Pool kind, Pool2dParams params, const View& input,
+                                  const View& output) {
+  return std::make_unique<Pool2dStep>(kind, params, input, output);
+}
+
+std::unique_ptr<Step> scale_shift_step(Activation activation, const View& input,
+                                       const std::optional<View>& scale,
+                                       const std::optional<View>& shift, const View& output) {
+  return std::make_unique<ScaleShiftStep>(activation, input, scale, shift, output);
+}
+
+std::unique_ptr<Step> call_step(c10::OperatorHandle op, std::vector<c10::IValue> stack,
+                                std::vector<View> views, std::vector<View> results,
+                                std::vector<int64_t> releases) {
+  return std::make_unique<CallStep>(std::move(op), std::move(stack), std::move(views),
+                                    std::move(results), std::move(releases));
+}
+
+}  // namespace zoo::plan

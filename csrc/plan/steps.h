@@ -1,0 +1,45 @@
+// What a plan's steps are made of. Views of convolutions, pools and scale_shift have four
+// dimensions (batch, channel, row, column) and float32 elements.
+#pragma once
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <optional>
+
+#include "plan/plan.h"
+
+namespace zoo::plan {
+
+// Sizes follow from the views; window and pool_window hold the rest. conv_h and conv_w are the
+// convolution's own output, before the pool.
+struct Conv2dStepArgs {
+  View input, output;
+  std::optional<View> residual;
+  at::Tensor weight;               // plain (O, C / groups, KH, KW)
+  std::optional<at::Tensor> bias;  // (O,)
+  Window window;
+  int64_t groups = 1, conv_h = 0, conv_w = 0;
+  Activation activation = Activation::none;
+  Pool pool = Pool::none;
+  Window pool_window;
+  bool exact = false;
+};
+
+std::unique_ptr<Step> conv2d_step(const Conv2dStepArgs& args, PackedWeights& weights,
+                                  int32_t threads);
+
+// The window and options are those of params; its sizes and strides are the views'.
+std::unique_ptr<Step> pool2d_step(Pool kind, Pool2dParams params, const View& input,
+                                  const View& output);
+
+std::unique_ptr<Step> scale_shift_step(Activation activation, const View& input,
+                                       const std::optional<View>& scale,
+                                       const std::optional<View>& shift, const View& output);
+
+// Any op, through the dispatcher. The tensors in stack, lists included, are replaced by the views,
+// in order; each result becomes a buffer, laid out as `results` says, or is dropped (buffer -1).
+std::unique_ptr<Step> call_step(c10::OperatorHandle op, std::vector<c10::IValue> stack,
+                                std::vector<View> views, std::vector<View> results,
+                                std::vector<int64_t> releases);
+
+}  // namespace zoo::plan

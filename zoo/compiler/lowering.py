@@ -1,0 +1,370 @@
+"""From a rewritten graph and the sizes of its inputs to a plan that runs in one call."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from zoo.compiler.graph import arguments
+from zoo.compiler.memory import Lifetime, place
+from zoo.compiler.values import Buffer, Step, Storage, Value
+from zoo.ops._library import extension
+
+# Takes what the op's arguments are; None where the case is not one that a kernel takes.
+Lower = Callable[["Lowering", fx.Node, dict[str, Any]], "Value | None"]
+NATIVE: dict[OpOverload, Lower] = {}
+
+
+def native(*targets: OpOverload) -> Callable[[Lower], Lower]:
+    """Register the function as how these ops become steps of our own."""
+
+    def register(lower: Lower) -> Lower:
+        for target in targets:
+            NATIVE[target] = lower
+        return lower
+
+    return register
+
+
+class Lowering:
+    """Walks a graph with fake tensors that have the layouts of the plan.
+
+    An op that NATIVE knows becomes a step with an output of our choice (channels_last); one that
+    returns a view becomes another view of the same buffer, and no step; any other becomes a call
+    through the dispatcher.
+    """
+
+    def __init__(self, graph_module: fx.GraphModule, inputs: Sequence[Any], precision: str) -> None:
+        self.graph_module = graph_module
+        self.precision = precision
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.steps: list[Step] = []
+        self.buffers: list[Buffer] = []
+        self.padded: dict[fx.Node, tuple[Value, list[int]]] = {}
+        self.joined: dict[fx.Node, Value] = {}  # concatenations that have their memory already
+        self._owners: dict[int, Buffer] = {}
+        self._values: dict[fx.Node, Any] = {}
+        self._constants: dict[int, Value] = {}
+        self._numbers: dict[float, Tensor] = {}
+        self._alive: list[Tensor] = []  # an owner is known by an address, which must stay its own
+        with self.mode, torch.no_grad():
+            self.outputs = self._walk(inputs)
+
+    # What the functions of NATIVE use.
+
+    def empty(self, sizes: Iterable[int], like: fx.Node | None = None) -> Value:
+        """Memory for a float32 tensor, channels_last if it has four dimensions.
+
+        ``like`` names the node that computes it: a concatenation may want it in a place of its own.
+        """
+        sizes = list(sizes)
+        if like is not None and (wanted := self._slice(like, sizes)) is not None:
+            return wanted
+        memory_format = torch.channels_last if len(sizes) == 4 else torch.contiguous_format
+        return self._own(torch.empty(sizes, memory_format=memory_format), "arena")
+
+    def view(self, value: Value, fake: Tensor) -> Value:
+        """Another view of the value's memory."""
+        return Value(fake, value.buffer)
+
+    def reshaped(self, value: Value, sizes: Sequence[int]) -> Value:
+        """The value with other sizes: a view where its layout allows, else a copy."""
+        try:
+            return self.view(value, value.fake.view(sizes))
+        except RuntimeError:
+            copy = self._own(torch.empty(value.fake.shape), "arena")
+            self.copy(value, copy, "reshape")
+            return self.view(copy, copy.fake.view(sizes))
+
+    def constant(self, tensor: Tensor) -> Value:
+        """A value that is there before the plan runs."""
+        key = id(tensor)
+        if key not in self._constants:
+            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+            value = self._own(fake, "constant")
+            value.buffer.tensor = tensor
+            self._constants[key] = value
+        return self._constants[key]
+
+    def empty_like(self, value: Value) -> Value:
+        """Memory for a tensor with the value's sizes, in the order of its dimensions."""
+        return self._own(torch.empty_like(value.fake), "arena")
+
+    def number(self, number: float) -> Value:
+        """A constant of no dimensions."""
+        return self.constant(self._numbers.setdefault(number, _scalar(number)))
+
+    def together(self, parts: Sequence[Value], sizes: Sequence[int], dim: int) -> Value | None:
+        """The tensor of these sizes whose consecutive parts along ``dim`` these are, if there is."""
+        first = parts[0]
+        whole = first.fake.as_strided(sizes, first.fake.stride(), first.fake.storage_offset())
+        start = 0
+        for part in parts:
+            here = whole.narrow(dim, start, part.fake.shape[dim])
+            start += part.fake.shape[dim]
+            if part.buffer is not first.buffer or part.fake.stride() != here.stride():
+                return None
+            if part.fake.storage_offset() != here.storage_offset():
+                return None
+        return self.view(first, whole)
+
+    def real(self, node: Any) -> Tensor | None:
+        """The tensor that a node names, if it is a constant one."""
+        if isinstance(node, fx.Node) and node.op == "get_attr":
+            tensor = getattr(self.graph_module, str(node.target))
+            return tensor if isinstance(tensor, Tensor) else None
+        return None
+
+    def value(self, node: fx.Node) -> Any:
+        """What the node computed: a Value, a number, or a list of them."""
+        return self._values[node]
+
+    def step(
+        self,
+        name: str,
+        op: str,
+        reads: Iterable[Value | None],
+        writes: Value,
+        emit: Callable[[Any], None],
+        flops: int = 0,
+    ) -> Value:
+        """Append a step and return what it writes."""
+        sources = [value.buffer for value in reads if value is not None]
+        self._append(Step(name, op, sources, [writes.buffer], emit, list(writes.fake.shape), flops))
+        return writes
+
+    def copy(self, source: Value, target: Value, name: str) -> None:
+        """A step that copies; more than four dimensions, or other dtypes, by PyTorch."""
+        if source.fake.dim() > 4 or source.fake.dtype != torch.float32:
+            raise NotImplementedError(
+                f"a copy of {source.fake.dtype} in {source.fake.dim()} dimensions"
+            )
+        self.step(
+            name,
+            "copy",
+            [source],
+            target,
+            lambda plan: plan.scale_shift(
+                source.view(four(source.fake)), target.view(four(target.fake)), None, None, "none"
+            ),
+        )
+
+    # The walk.
+
+    def _own(self, fake: Tensor, storage: Storage) -> Value:
+        elements = fake.untyped_storage().nbytes() // fake.dtype.itemsize
+        buffer = Buffer(storage, fake.dtype, elements)
+        self.buffers.append(buffer)
+        self._owners[fake.untyped_storage()._cdata] = buffer
+        self._alive.append(fake)
+        return Value(fake, buffer)
+
+    def _append(self, step: Step) -> None:
+        for buffer in (*step.reads, *step.writes):
+            buffer.use(len(self.steps))
+        self.steps.append(step)
+
+    def _walk(self, inputs: Sequence[Any]) -> list[Any]:
+        given = iter(enumerate(inputs))
+        for node in self.graph_module.graph.nodes:
+            if node.op == "placeholder":
+                index, leaf = next(given)
+                self._values[node] = self._input(index, leaf)
+            elif node.op == "get_attr":
+                tensor = getattr(self.graph_module, str(node.target))
+                self._values[node] = self.constant(tensor) if isinstance(tensor, Tensor) else tensor
+            elif node.op == "call_function":
+                self._values[node] = self._call(node)
+            elif node.op == "output":
+                return [self._output(value) for value in self._leaves(node.args[0])]
+        raise AssertionError("a graph without output")
+
+    def _input(self, index: int, leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        fake = torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype)
+        value = self._own(fake, "input")
+        value.buffer.index = index
+        return value
+
+    def _leaves(self, args: Any) -> list[Any]:
+        return [self._resolve(leaf) for leaf in pytree.tree_leaves(args)]
+
+    def _resolve(self, leaf: Any) -> Any:
+        return self._values[leaf] if isinstance(leaf, fx.Node) else leaf
+
+    def _call(self, node: fx.Node) -> Any:
+        if not isinstance(node.target, OpOverload):
+            # Arithmetic on sizes, and the choice of one of several results.
+            args, kwargs = pytree.tree_map(self._resolve, (node.args, node.kwargs))
+            assert callable(node.target)
+            return node.target(*args, **kwargs)
+        lower = NATIVE.get(node.target)
+        if lower is not None:
+            value = lower(self, node, arguments(node))
+            if value is not None:
+                return value
+        return self._dispatch(node, node.target)
+
+    def _dispatch(self, node: fx.Node, target: OpOverload) -> Any:
+        args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
+
+        def fakes(leaf: Any) -> Any:
+            return leaf.fake if isinstance(leaf, Value) else leaf
+
+        target, result = self._fake_call(target, *pytree.tree_map(fakes, (args, kwargs)))
+        results = list(result) if isinstance(result, (tuple, list)) else [result]
+        if not all(isinstance(one, Tensor) for one in results):
+            return result  # a size
+        owners = [self._owners.get(one.untyped_storage()._cdata) for one in results]
+        if all(owners):
+            values = [
+                Value(one, owner) for one, owner in zip(results, owners, strict=True) if owner
+            ]
+        else:
+            values = self._foreign(node, target, args, kwargs, results)
+        return values if isinstance(result, (tuple, list)) else values[0]
+
+    def _fake_call(self, target: OpOverload, args: Any, kwargs: Any) -> tuple[OpOverload, Any]:
+        try:
+            return target, target(*args, **kwargs)
+        except RuntimeError:
+            # The layout is not the one that the graph was made with: a view may need a copy.
+            if target is not torch.ops.aten.view.default:
+                raise
+            reshape = torch.ops.aten.reshape.default
+            return reshape, reshape(*args, **kwargs)
+
+    def _foreign(
+        self, node: fx.Node, target: OpOverload, args: Any, kwargs: Any, results: list[Tensor]
+    ) -> list[Value]:
+        values = [self._own(fake, "foreign") for fake in results]
+        bound = arguments_of(target, args, kwargs)
+        sources = [
+            leaf for leaf in pytree.tree_leaves(list(bound.values())) if isinstance(leaf, Value)
+        ]
+
+        def stand_in(leaf: Any) -> Any:
+            return torch.empty(0) if isinstance(leaf, Value) else leaf
+
+        def emit(plan: Any) -> None:
+            plain, named = pytree.tree_map(stand_in, (args, kwargs))
+            name, _, overload = target.name().partition(".")
+            views = [value.view() for value in values]
+            plan.call(name, overload, plain, named, [one.view() for one in sources], views, [])
+
+        read = [value.buffer for value in sources]
+        written = [value.buffer for value in values]
+        self._append(Step(node.name, target.name(), read, written, emit, list(results[0].shape)))
+        return values
+
+    def _output(self, value: Any) -> Any:
+        if not isinstance(value, Value):
+            return value
+        if value.buffer.storage in ("input", "constant"):
+            # The caller's own tensor: a module would not return one that later calls change.
+            if value.fake.dtype != torch.float32 or value.fake.dim() > 4:
+                raise NotImplementedError("an output that is an input")
+            copy = self._own(torch.empty_like(value.fake), "output")
+            self.copy(value, copy, "output")
+            value = copy
+        elif value.buffer.storage == "arena":
+            value.buffer.storage = "output"
+        value.buffer.use(len(self.steps))
+        return value
+
+    # Concatenations along channels: whoever computes a part writes it to where it belongs.
+
+    def _slice(self, node: fx.Node, sizes: list[int]) -> Value | None:
+        joins = [user for user in node.users if _joins_channels(user)]
+        joins = [join for join in joins if join.args[0].count(node) == 1]  # type: ignore[union-attr]
+        if len(sizes) != 4 or not joins:
+            return None
+        # The longest: what is joined earlier is often the beginning of what is joined later.
+        join = max(joins, key=lambda join: len(join.args[0]))  # type: ignore[arg-type]
+        channels = [part.meta["val"].shape[1] for part in join.args[0]]  # type: ignore[union-attr]
+        if not all(isinstance(count, int) for count in channels):
+            return None
+        if join not in self.joined:
+            fake = torch.empty(
+                [sizes[0], sum(channels), *sizes[2:]], memory_format=torch.channels_last
+            )
+            self.joined[join] = self._own(fake, "arena")
+        whole = self.joined[join]
+        start = sum(channels[: join.args[0].index(node)])  # type: ignore[union-attr]
+        return self.view(whole, whole.fake.narrow(1, start, sizes[1]))
+
+
+def _scalar(number: float) -> Tensor:
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+    with unset_fake_temporarily():
+        return torch.tensor(number, dtype=torch.float32)
+
+
+def _joins_channels(node: fx.Node) -> bool:
+    """Whether this concatenates float32 maps along their channels."""
+    if node.target is not torch.ops.aten.cat.default:
+        return False
+    bound = arguments(node)
+    values = [part.meta.get("val") for part in bound["tensors"]]
+    return bound["dim"] in (1, -3) and all(
+        isinstance(value, Tensor) and value.dim() == 4 and value.dtype == torch.float32
+        for value in values
+    )
+
+
+def arguments_of(target: OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:
+    """A call's arguments by name in the schema's order, defaults included."""
+    bound: dict[str, Any] = {}
+    for index, argument in enumerate(target._schema.arguments):
+        if not argument.kwarg_only and index < len(args):
+            bound[argument.name] = args[index]
+        elif argument.name in kwargs:
+            bound[argument.name] = kwargs[argument.name]
+        else:
+            bound[argument.name] = argument.default_value
+    return bound
+
+
+def four(fake: Tensor) -> Tensor:
+    """With dimensions of one before those that it has."""
+    while fake.dim() < 4:
+        fake = fake.unsqueeze(0)
+    return fake
+
+
+def build(lowering: Lowering, weights: Any, threads: int) -> Any:
+    """The plan (``zoo._C.Plan``) of what was lowered; ``weights`` are shared by a model's plans."""
+    plan = extension.Plan(threads, weights)
+    arena = [
+        buffer
+        for buffer in lowering.buffers
+        if buffer.storage == "arena" and buffer.first is not None
+    ]
+    offsets, total = place([Lifetime(b.bytes, b.first or 0, b.last) for b in arena])
+    where = dict(zip(map(id, arena), offsets, strict=True))
+    for buffer in lowering.buffers:
+        if buffer.first is None:
+            continue
+        if buffer.storage == "constant":
+            buffer.id = plan.constant(buffer.tensor)
+        elif buffer.storage == "input":
+            buffer.id = plan.input(buffer.index, buffer.dtype)
+        elif buffer.storage == "output":
+            buffer.id = plan.output(buffer.elements, buffer.dtype)
+        elif buffer.storage == "arena":
+            buffer.id = plan.arena(where[id(buffer)], buffer.dtype)
+        else:
+            buffer.id = plan.foreign(buffer.dtype)
+    for step in lowering.steps:
+        step.emit(plan)
+    plan.finish(total, [value.view() for value in lowering.outputs if isinstance(value, Value)])
+    return plan

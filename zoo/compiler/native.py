@@ -1,0 +1,354 @@
+"""How each op that has kernels of zoo's own becomes a step of a plan.
+
+Every function returns None for a case that the kernels do not take, which then runs through the
+dispatcher. Sizes are what PyTorch's own fake tensors say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from zoo.compiler.lowering import Lowering, four, native
+from zoo.compiler.values import Value
+
+_aten = torch.ops.aten
+_zoo = torch.ops.zoo
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Value) and value.fake.dim() == 4 and _is_float(value)
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Value) and value.fake.dtype == torch.float32
+
+
+def _pair(value: Any, default: int) -> list[int]:
+    values = [int(one) for one in value] if isinstance(value, (list, tuple)) else [int(value)]
+    if not values:
+        return [default, default]
+    return values * 2 if len(values) == 1 else values
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous()
+
+
+@native(_zoo.conv2d.default, _zoo.conv2d_pool.default)
+def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    weight, bias = lowering.real(args["weight"]), lowering.real(args["bias"])
+    source, pads = lowering.padded.get(args["input"], (None, [0, 0, 0, 0]))
+    source = source or lowering.value(args["input"])
+    residual = args.get("residual")
+    residual = None if residual is None else lowering.value(residual)
+    if weight is None or weight.dtype != torch.float32 or not _is_map(source):
+        return None
+    if (bias is None) != (args["bias"] is None) or weight.numel() == 0:
+        return None
+    top, bottom, left, right = pads
+    stride, dilation = _pair(args["stride"], 1), _pair(args["dilation"], 1)
+    padding = _pair(args["padding"], 0)
+    batch, _, height, width = source.fake.shape
+    extents = (height + top + bottom, width + left + right)
+    conv_size = [
+        (extent + 2 * pad - reach * (kernel - 1) - 1) // step + 1
+        for extent, pad, reach, kernel, step in zip(
+            extents, padding, dilation, weight.shape[2:], stride, strict=True
+        )
+    ]
+    size, options = conv_size, {}
+    if node.target is _zoo.conv2d_pool.default:
+        kernel = _pair(args["pool_kernel"], 1)
+        steps, pool_padding = (
+            _pair(args["pool_stride"] or kernel, 1),
+            _pair(args["pool_padding"], 0),
+        )
+        size = [
+            (extent + 2 * pad - window) // step + 1
+            for extent, pad, window, step in zip(
+                conv_size, pool_padding, kernel, steps, strict=True
+            )
+        ]
+        options = {
+            "pool": args["pool"],
+            "pool_kernel": kernel,
+            "pool_stride": steps,
+            "pool_padding": pool_padding,
+        }
+    output = lowering.empty([batch, weight.shape[0], *size], like=node)
+    groups, activation = int(args["groups"]), args["activation"]
+    weight, bias = _plain(weight), None if bias is None else _plain(bias)
+    return lowering.step(
+        node.name,
+        "conv2d",
+        [source, residual],
+        output,
+        lambda plan: plan.conv2d(
+            input=source.view(),
+            output=output.view(),
+            weight=weight,
+            bias=bias,
+            stride=stride,
+            padding=[padding[0] + top, padding[1] + left],
+            dilation=dilation,
+            groups=groups,
+            conv_size=conv_size,
+            activation=activation,
+            residual=None if residual is None else residual.view(),
+            precision=lowering.precision,
+            **options,
+        ),
+        flops=2 * batch * conv_size[0] * conv_size[1] * weight.numel(),
+    )
+
+
+@native(_zoo.linear.default, _aten.linear.default)
+def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    weight, bias = lowering.real(args["weight"]), lowering.real(args["bias"])
+    source, residual = lowering.value(args["input"]), args.get("residual")
+    if weight is None or weight.dtype != torch.float32 or not _is_float(source):
+        return None
+    if (bias is None) != (args["bias"] is None) or source.fake.numel() == 0:
+        return None
+    out, channels = weight.shape
+    rows = source.fake.numel() // channels
+    pixels = lowering.reshaped(source, [rows, channels, 1, 1])
+    output = lowering.empty([*source.fake.shape[:-1], out])
+    pixels_out = lowering.view(output, output.fake.view(rows, out, 1, 1))
+    added = None
+    if residual is not None:
+        added = lowering.reshaped(lowering.value(residual), [rows, out, 1, 1])
+    weight, bias = _plain(weight)[:, :, None, None], None if bias is None else _plain(bias)
+    activation = args.get("activation", "none")
+    lowering.step(
+        node.name,
+        "linear",
+        [pixels, added],
+        output,
+        lambda plan: plan.conv2d(
+            input=pixels.view(),
+            output=pixels_out.view(),
+            weight=weight,
+            bias=bias,
+            stride=[1, 1],
+            padding=[0, 0],
+            dilation=[1, 1],
+            groups=1,
+            conv_size=[1, 1],
+            activation=activation,
+            residual=None if added is None else added.view(),
+            precision=lowering.precision,
+        ),
+        flops=2 * rows * weight.numel(),
+    )
+    return output
+
+
+@native(_aten.constant_pad_nd.default)
+def _pad(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    """No step where only convolutions read it: they pad by themselves."""
+    source, pad = lowering.value(args["self"]), [int(size) for size in args["pad"]]
+    pad += [0] * (4 - len(pad))
+    if not _is_map(source) or len(pad) > 4 or min(pad) < 0 or args["value"] != 0:
+        return None
+    convolutions = (_zoo.conv2d.default, _zoo.conv2d_pool.default)
+    if not all(
+        user.target in convolutions
+        and user.args[0] is node
+        and node not in (*user.args[1:], *user.kwargs.values())
+        and lowering.real(user.args[1]) is not None
+        for user in node.users
+    ):
+        return None
+    left, right, top, bottom = pad
+    lowering.padded[node] = (source, [top, bottom, left, right])
+    return source
+
+
+@native(_zoo.max_pool2d.default)
+def _max_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    source = lowering.value(args["input"])
+    if not _is_map(source):
+        return None
+    kernel = _pair(args["kernel_size"], 1)
+    stride, padding = _pair(args["stride"] or kernel, 1), _pair(args["padding"], 0)
+    dilation = _pair(args["dilation"], 1)
+    shape = node.target(  # type: ignore[operator]
+        source.fake, kernel, stride, padding, dilation, args["ceil_mode"]
+    ).shape
+    output = lowering.empty(shape, like=node)
+    return lowering.step(
+        node.name,
+        "max_pool2d",
+        [source],
+        output,
+        lambda plan: plan.max_pool2d(
+            source.view(), output.view(), kernel, stride, padding, dilation
+        ),
+    )
+
+
+@native(_zoo.avg_pool2d.default)
+def _avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    source = lowering.value(args["input"])
+    if not _is_map(source):
+        return None
+    kernel = _pair(args["kernel_size"], 1)
+    stride, padding = _pair(args["stride"] or kernel, 1), _pair(args["padding"], 0)
+    include, divisor = args["count_include_pad"], args["divisor_override"]
+    shape = node.target(  # type: ignore[operator]
+        source.fake, kernel, stride, padding, args["ceil_mode"], include, divisor
+    ).shape
+    output = lowering.empty(shape, like=node)
+    return lowering.step(
+        node.name,
+        "avg_pool2d",
+        [source],
+        output,
+        lambda plan: plan.avg_pool2d(
+            source.view(), output.view(), kernel, stride, padding, include, divisor or 0
+        ),
+    )
+
+
+@native(_zoo.adaptive_avg_pool2d.default)
+def _adaptive_avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    source = lowering.value(args["input"])
+    if not _is_map(source):
+        return None
+    output = lowering.empty([*source.fake.shape[:2], *_pair(args["output_size"], 1)], like=node)
+    return lowering.step(
+        node.name,
+        "adaptive_avg_pool2d",
+        [source],
+        output,
+        lambda plan: plan.adaptive_avg_pool2d(source.view(), output.view()),
+    )
+
+
+def _pointwise(
+    lowering: Lowering,
+    node: fx.Node,
+    source: Value,
+    scale: Value | None = None,
+    shift: Value | None = None,
+    activation: str = "none",
+) -> Value | None:
+    """activation(source * scale + shift), where scale and shift broadcast to source."""
+    sizes = source.fake.shape
+    if not all(_is_float(value) for value in (source, scale, shift) if value is not None):
+        return None
+    if len(sizes) > 4 or source.fake.numel() == 0:
+        return None
+    if len(sizes) == 4:
+        output = lowering.empty(sizes, like=node)
+    else:
+        output = lowering.empty_like(source)
+
+    def spread(value: Value | None) -> Any:
+        return None if value is None else value.view(four(value.fake.expand(sizes)))
+
+    return lowering.step(
+        node.name,
+        "scale_shift",
+        [source, scale, shift],
+        output,
+        lambda plan: plan.scale_shift(
+            source.view(four(source.fake)),
+            output.view(four(output.fake)),
+            spread(scale),
+            spread(shift),
+            activation,
+        ),
+    )
+
+
+@native(_zoo.scale_shift.default)
+def _scale_shift(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    scale, shift = (
+        None if args[name] is None else lowering.value(args[name]) for name in ("scale", "shift")
+    )
+    return _pointwise(
+        lowering, node, lowering.value(args["input"]), scale, shift, args["activation"]
+    )
+
+
+def _operands(lowering: Lowering, args: dict[str, Any]) -> tuple[Value | None, Value | None]:
+    """Both operands, the one of the result's shape first; None, None where neither has it."""
+    one, other = (
+        lowering.value(args[name])
+        if isinstance(args[name], fx.Node)
+        else lowering.number(args[name])
+        for name in ("self", "other")
+    )
+    if not (_is_float(one) and _is_float(other)):
+        return None, None
+    shape = torch.broadcast_shapes(one.fake.shape, other.fake.shape)
+    if one.fake.shape != shape:
+        one, other = other, one
+    return (one, other) if one.fake.shape == shape else (None, None)
+
+
+@native(_aten.add.Tensor, _aten.add.Scalar)
+def _add(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    one, other = _operands(lowering, args)
+    if one is None or args["alpha"] != 1:
+        return None
+    return _pointwise(lowering, node, one, shift=other)
+
+
+@native(_aten.mul.Tensor, _aten.mul.Scalar)
+def _mul(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    one, other = _operands(lowering, args)
+    return None if one is None else _pointwise(lowering, node, one, scale=other)
+
+
+_ACTIVATIONS = {
+    _aten.relu.default: "relu",
+    _aten.relu6.default: "relu6",
+    _aten.sigmoid.default: "sigmoid",
+    _aten.tanh.default: "tanh",
+    _aten.silu.default: "silu",
+    _aten.gelu.default: "gelu",
+    _aten.hardswish.default: "hardswish",
+    _aten.hardsigmoid.default: "hardsigmoid",
+    _aten.leaky_relu.default: "leaky_relu",
+}
+
+
+@native(*_ACTIVATIONS)
+def _activation(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    if args.get("approximate", "none") != "none" or args.get("negative_slope", 0.01) != 0.01:
+        return None
+    source = lowering.value(args["self"])
+    return _pointwise(lowering, node, source, activation=_ACTIVATIONS[node.target])  # type: ignore[index]
+
+
+@native(_aten.cat.default)
+def _cat(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    parts: Sequence[Value] = [lowering.value(part) for part in args["tensors"]]
+    if not all(_is_float(part) and part.fake.dim() <= 4 for part in parts):
+        return None
+    dim = args["dim"] % parts[0].fake.dim()
+    if any(part.fake.dim() != parts[0].fake.dim() or part.fake.numel() == 0 for part in parts):
+        return None
+    sizes = list(parts[0].fake.shape)
+    sizes[dim] = sum(part.fake.shape[dim] for part in parts)
+    whole = lowering.joined.get(node) or lowering.together(parts, sizes, dim)
+    if whole is None:
+        whole = lowering.empty(sizes, like=node)
+    start = 0
+    for part in parts:
+        place = lowering.view(whole, whole.fake.narrow(dim, start, part.fake.shape[dim]))
+        start += part.fake.shape[dim]
+        there = part.buffer is whole.buffer and (
+            part.fake.storage_offset() == place.fake.storage_offset()
+            and part.fake.stride() == place.fake.stride()
+        )
+        if not there:
+            lowering.copy(part, place, node.name)
+    return whole

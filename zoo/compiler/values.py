@@ -1,0 +1,71 @@
+"""What lowering knows of a tensor: its layout, and the buffer it lies in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+View: TypeAlias = tuple[int, int, list[int], list[int]]  # buffer, offset, sizes, strides
+Storage: TypeAlias = Literal["arena", "constant", "input", "output", "foreign"]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Memory of one kind; ``first`` and ``last`` are the steps that use it first and last."""
+
+    storage: Storage
+    dtype: torch.dtype
+    elements: int = 0
+    tensor: Tensor | None = None  # a constant's
+    index: int = 0  # an input's place among the inputs
+    first: int | None = None
+    last: int = -1
+    id: int = -1  # of the finished plan
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in the arena."""
+        return self.elements * self.dtype.itemsize
+
+    def use(self, step: int) -> None:
+        """Note that this step reads or writes it."""
+        self.first = step if self.first is None else min(self.first, step)
+        self.last = max(self.last, step)
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the plan: ``fake`` has its sizes, strides and offset in ``buffer``, no data."""
+
+    fake: Tensor
+    buffer: Buffer
+
+    def view(self, fake: Tensor | None = None) -> View:
+        """What the plan's steps take; ``fake`` is another view of the same memory."""
+        fake = self.fake if fake is None else fake
+        return (
+            self.buffer.id,
+            int(fake.storage_offset()),
+            [int(size) for size in fake.shape],
+            [int(stride) for stride in fake.stride()],
+        )
+
+
+@dataclass
+class Step:
+    """Something that a plan does, to be told to it once all buffers have their places.
+
+    ``emit`` gets the plan; ``node`` is the name of the graph's node.
+    """
+
+    node: str
+    op: str
+    reads: list[Buffer]
+    writes: list[Buffer]
+    emit: Callable[[Any], None]
+    shape: list[int] = field(default_factory=list)
+    flops: int = 0
