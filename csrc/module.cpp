@@ -77,6 +77,7 @@ void append(py::list& rows, const char* isa, const char* dtype, const Kernels<T>
   if (kernels.gemm.run) add("conv2d", kernels.gemm.name);
   if (kernels.pool.max_pool2d) add("max_pool2d", std::string("max_pool2d_") + isa);
   if (kernels.pool.avg_pool2d) add("avg_pool2d", std::string("avg_pool2d_") + isa);
+  if (kernels.pointwise.scale_shift) add("scale_shift", std::string("scale_shift_") + isa);
 }
 
 // One row per kernel that was built and that this machine can run.

@@ -44,4 +44,13 @@ TORCH_LIBRARY(zoo, m) {
       "avg_pool2d(Tensor input, SymInt[2] kernel_size, SymInt[2] stride=[], SymInt[2] padding=0, "
       "bool ceil_mode=False, bool count_include_pad=True, int? divisor_override=None) -> Tensor");
   m.def("adaptive_avg_pool2d(Tensor input, SymInt[2] output_size) -> Tensor");
+
+  // activation(input * scale + shift); scale and shift broadcast to input's shape
+  m.def(
+      "scale_shift(Tensor input, Tensor? scale=None, Tensor? shift=None, *, "
+      "str activation=\"none\") -> Tensor");
+  // activation(input @ weight.T + bias + residual)
+  m.def(
+      "linear(Tensor input, Tensor weight, Tensor? bias=None, *, str activation=\"none\", "
+      "Tensor? residual=None) -> Tensor");
 }

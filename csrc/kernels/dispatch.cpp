@@ -91,6 +91,7 @@ struct Merged {
       if (own.winograd2.run != nullptr) levels[i].winograd2 = own.winograd2;
       if (own.pool.max_pool2d != nullptr) levels[i].pool.max_pool2d = own.pool.max_pool2d;
       if (own.pool.avg_pool2d != nullptr) levels[i].pool.avg_pool2d = own.pool.avg_pool2d;
+      if (own.pointwise.scale_shift != nullptr) levels[i].pointwise = own.pointwise;
       if (own.peak.fma != nullptr) levels[i].peak = own.peak;
     }
   }

@@ -63,6 +63,13 @@ struct Pool2dParams {
   Strides input{}, output{};      // the indices of max pooling have the output's strides
 };
 
+// activation(input * scale + shift), element by element; scale and shift broadcast by strides of 0.
+struct ScaleShiftParams {
+  int64_t batch = 0, channels = 0, height = 0, width = 0;
+  Activation activation = Activation::none;
+  Strides input{}, scale{}, shift{}, output{};
+};
+
 // How a kernel asks for threads. run() calls body(context, begin, end, thread) over disjoint
 // ranges that cover [0, count), possibly at once, and returns when all have ended; thread is
 // in [0, threads). The caller owns the thread pool: kernels never start threads themselves.

@@ -31,6 +31,13 @@ struct Pool2dKernels {
   void (*avg_pool2d)(const Pool2dParams&, const T* input, T* output, const Parallel&);
 };
 
+// scale and shift may be null; output may be input, if their strides are the same.
+template <typename T>
+struct PointwiseKernels {
+  void (*scale_shift)(const ScaleShiftParams&, const T* input, const T* scale, const T* shift,
+                      T* output, const Parallel&);
+};
+
 // What the machine can do at most, each thread for itself. sums[thread] gets what it summed up, as
 // the compiler drops work that nobody sees.
 template <typename T>
@@ -51,6 +58,7 @@ struct Kernels {
   // numbers are those of a tile's outputs in a row. Null for double.
   Conv2dKernel<T> winograd4, winograd2;
   Pool2dKernels<T> pool;
+  PointwiseKernels<T> pointwise;
   PeakKernels<T> peak;
 };
 

@@ -63,6 +63,13 @@ using AvgPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef kernel
 
 using AdaptiveAvgPool2d = at::Tensor(const at::Tensor& input, c10::SymIntArrayRef output_size);
 
+using ScaleShift = at::Tensor(const at::Tensor& input, const OptionalTensor& scale,
+                              const OptionalTensor& shift, std::string_view activation);
+
+using Linear = at::Tensor(const at::Tensor& input, const at::Tensor& weight,
+                          const OptionalTensor& bias, std::string_view activation,
+                          const OptionalTensor& residual);
+
 template <typename Signature>
 c10::TypedOperatorHandle<Signature> handle(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();

@@ -9,8 +9,10 @@
 #include <ATen/ops/hardsigmoid.h>
 #include <ATen/ops/hardswish.h>
 #include <ATen/ops/leaky_relu.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/max_pool2d.h>
+#include <ATen/ops/mul.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/relu6.h>
 #include <ATen/ops/sigmoid.h>
@@ -47,6 +49,22 @@ at::Tensor activate(const at::Tensor& input, Activation activation) {
       return at::leaky_relu(input, 0.01);
   }
   TORCH_INTERNAL_ASSERT(false, "activation without a reference");
+}
+
+at::Tensor scale_shift(const at::Tensor& input, const std::optional<at::Tensor>& scale,
+                       const std::optional<at::Tensor>& shift, Activation activation) {
+  at::Tensor output = input;
+  if (scale) output = at::mul(output, *scale);
+  if (shift) output = at::add(output, *shift);
+  return activate(output, activation);
+}
+
+at::Tensor linear(const at::Tensor& input, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias, Activation activation,
+                  const std::optional<at::Tensor>& residual) {
+  at::Tensor output = at::linear(input, weight, bias);
+  if (residual) output = at::add(output, *residual);
+  return activate(output, activation);
 }
 
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,

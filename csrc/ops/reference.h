@@ -21,6 +21,13 @@ at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
                        const PoolArgs& pool);
 
+at::Tensor scale_shift(const at::Tensor& input, const std::optional<at::Tensor>& scale,
+                       const std::optional<at::Tensor>& shift, Activation activation);
+
+at::Tensor linear(const at::Tensor& input, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias, Activation activation,
+                  const std::optional<at::Tensor>& residual);
+
 // The packed layouts of csrc/kernels/table.h for any dtype and device: to the one that serves every
 // convolution (direct_packing), and back from each. Winograd's come back but for rounding.
 at::Tensor pack(const at::Tensor& weight, int64_t groups);

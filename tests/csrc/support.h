@@ -223,6 +223,7 @@ void test_depthwise();
 void test_direct();
 void test_winograd();
 void test_pool2d();
+void test_scale_shift();
 void test_peak();
 
 }  // namespace zoo::test

@@ -71,7 +71,7 @@ def test_levels_are_in_order_and_have_kernels() -> None:
     scalar = {(row["op"], row["dtype"]) for row in ops.kernels() if row["isa"] == "scalar"}
     assert scalar == {
         (op, dtype)
-        for op in ("conv2d", "max_pool2d", "avg_pool2d")
+        for op in ("conv2d", "max_pool2d", "avg_pool2d", "scale_shift")
         for dtype in ("float32", "float64")
     }
 

@@ -20,8 +20,9 @@ from zoo.ops._introspection import (
     kernels,
     set_cpu_capability,
 )
-from zoo.ops._linear import linear_packed, linear_prepack
+from zoo.ops._linear import linear, linear_packed, linear_prepack
 from zoo.ops._max_pool2d import max_pool2d
+from zoo.ops._scale_shift import scale_shift
 
 __all__ = [
     "ACTIVATIONS",
@@ -40,8 +41,10 @@ __all__ = [
     "cpu_capability",
     "explain_conv2d",
     "kernels",
+    "linear",
     "linear_packed",
     "linear_prepack",
     "max_pool2d",
+    "scale_shift",
     "set_cpu_capability",
 ]

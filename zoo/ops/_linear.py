@@ -1,15 +1,59 @@
-"""``zoo.ops.linear_packed``: linear layers on a weight that was packed beforehand."""
+"""``zoo.ops.linear``, and ``linear_packed`` on a weight that was packed beforehand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
 from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_prepack
+from zoo.ops._library import fake, op
+
+_linear = op("linear")
+
+
+def linear(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: Activation = "none",
+    residual: Tensor | None = None,
+) -> Tensor:
+    """activation(input @ weight.T + bias + residual).
+
+    Args:
+        input: (..., C); the other dimensions may be 0 or none.
+        weight: (O, C).
+        bias: (O,).
+        activation: one of :data:`zoo.ops.ACTIVATIONS`.
+        residual: (..., O), as the output.
+
+    Returns:
+        (..., O).
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices that do not fit.
+        ValueError: an unknown activation.
+    """
+    output: Tensor = _linear(input, weight, bias, activation=activation, residual=residual)
+    return output
+
+
+@fake("linear")
+def _(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    activation: str = "none",
+    residual: Tensor | None = None,
+) -> Any:
+    return input.new_empty([*input.shape[:-1], weight.shape[0]])
 
 
 def linear_prepack(weight: Tensor) -> Tensor:

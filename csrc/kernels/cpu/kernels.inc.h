@@ -8,6 +8,7 @@
 #include "conv2d_winograd.inc.h"
 #include "peak.inc.h"
 #include "pool2d.inc.h"
+#include "scale_shift.inc.h"
 
 namespace zoo {
 namespace {
@@ -20,6 +21,7 @@ constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char
           {},
           {},
           {max_pool2d<T>, avg_pool2d<T>},
+          {scale_shift<T>},
           {kPeakFlops<T>, peak_fma<T>, peak_read<T>}};
 }
 

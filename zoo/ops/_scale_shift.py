@@ -1,0 +1,53 @@
+"""``zoo.ops.scale_shift``: a multiplication, an addition and an activation in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.ops._conv2d import Activation
+from zoo.ops._library import fake, op
+
+_scale_shift = op("scale_shift")
+
+
+def scale_shift(
+    input: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    *,
+    activation: Activation = "none",
+) -> Tensor:
+    """activation(input * scale + shift): normalisations, gates and residual sums.
+
+    Args:
+        input: any shape; kernels take up to four dimensions.
+        scale: broadcasts to input's shape, with its dtype and device; None means 1.
+        shift: likewise; None means 0.
+        activation: one of :data:`zoo.ops.ACTIVATIONS`.
+
+    Returns:
+        A tensor of input's shape and memory format.
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices that do not fit.
+        ValueError: an unknown activation.
+    """
+    output: Tensor = _scale_shift(input, scale, shift, activation=activation)
+    return output
+
+
+@fake("scale_shift")
+def _(
+    input: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    *,
+    activation: str = "none",
+) -> Any:
+    for operand in (scale, shift):
+        if operand is not None:
+            operand.expand(input.shape)  # complains of a shape that does not broadcast
+    return torch.empty_like(input)
