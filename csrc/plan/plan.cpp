@@ -69,7 +69,7 @@ at::Tensor Frame::tensor(const View& view) const {
 
 at::Tensor PackedWeights::get(const at::Tensor& weight, Packing packing, int64_t groups) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  auto& entry = all_[{weight.unsafeGetTensorImpl(), packing}];
+  auto& entry = all_[{weight.const_data_ptr(), weight.sizes().vec(), packing}];
   if (!entry.first.defined()) entry = {weight, ops::cpu::pack(weight, packing, groups)};
   return entry.second;
 }

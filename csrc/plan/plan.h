@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -83,8 +84,9 @@ class PackedWeights {
   int64_t bytes() const;
 
  private:
+  using Key = std::tuple<const void*, std::vector<int64_t>, Packing>;  // where, sizes, layout
   mutable std::mutex mutex_;
-  std::map<std::pair<c10::TensorImpl*, Packing>, std::pair<at::Tensor, at::Tensor>> all_;
+  std::map<Key, std::pair<at::Tensor, at::Tensor>> all_;  // plain and packed
 };
 
 class Plan {

@@ -23,7 +23,8 @@ Parallel threads_for(double work, const Frame& frame) {
 class Conv2dStep final : public Step {
  public:
   Conv2dStep(const Conv2dStepArgs& args, PackedWeights& weights, int32_t threads)
-      : input_(args.input), output_(args.output), residual_(args.residual), bias_(args.bias) {
+      : input_(args.input), output_(args.output), residual_(args.residual) {
+    if (args.bias) bias_ = args.bias->contiguous();
     Conv2dParams& p = params_;
     p.batch = args.input.sizes[0], p.in_channels = args.input.sizes[1];
     p.in_h = args.input.sizes[2], p.in_w = args.input.sizes[3];

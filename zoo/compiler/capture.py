@@ -129,7 +129,9 @@ def capture(
     if _mutates(graph_module):
         # An in-place op while a view of its input lives: PyTorch's own functionalisation knows.
         program = program.run_decompositions({})
-        if any(spec.kind is not OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs):
+        if any(
+            spec.kind is not OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs
+        ):
             raise CaptureError(f"{name} changes its inputs or buffers; that cannot be captured")
         graph_module = _with_state(program, name)
     flat, _ = pytree.tree_flatten((args, kwargs))
@@ -155,9 +157,7 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
             axes = (0, 2, 3) if leaf.dim() == 4 else (0,)
             open_sizes[leaf] = {axis: Dim.AUTO for axis in axes}
     ways: list[Callable[[], ExportedProgram]] = [
-        lambda: torch.export.export(
-            module, args, kwargs, dynamic_shapes=open_sizes, strict=False
-        ),
+        lambda: torch.export.export(module, args, kwargs, dynamic_shapes=open_sizes, strict=False),
         lambda: torch.export.export(module, args, kwargs, strict=False),
         lambda: torch.export.export(module, args, kwargs, strict=True),
     ]

@@ -59,16 +59,23 @@ class Lowering:
 
     # What the functions of NATIVE use.
 
-    def empty(self, sizes: Iterable[int], like: fx.Node | None = None) -> Value:
-        """Memory for a float32 tensor, channels_last if it has four dimensions.
+    def empty(self, sizes: Iterable[int], node: fx.Node) -> Value:
+        """Memory for the float32 maps that the node computes, in channels_last.
 
-        ``like`` names the node that computes it: a concatenation may want it in a place of its own.
+        A concatenation that reads them may want them in a place of its own.
         """
         sizes = list(sizes)
-        if like is not None and (wanted := self._slice(like, sizes)) is not None:
-            return wanted
-        memory_format = torch.channels_last if len(sizes) == 4 else torch.contiguous_format
-        return self._own(torch.empty(sizes, memory_format=memory_format), "arena")
+        fake = torch.empty(sizes, memory_format=torch.channels_last)
+        return self._slice(node, sizes) or self._own(fake, "arena")
+
+    def empty_like(self, value: Value, node: fx.Node) -> Value:
+        """The same for a tensor with the value's sizes and order of dimensions."""
+        wanted = self._slice(node, list(value.fake.shape))
+        return wanted or self._own(torch.empty_like(value.fake), "arena")
+
+    def rows(self, sizes: Iterable[int]) -> Value:
+        """Memory for a contiguous float32 tensor."""
+        return self._own(torch.empty(list(sizes)), "arena")
 
     def view(self, value: Value, fake: Tensor) -> Value:
         """Another view of the value's memory."""
@@ -78,8 +85,8 @@ class Lowering:
         """The value with other sizes: a view where its layout allows, else a copy."""
         try:
             return self.view(value, value.fake.view(sizes))
-        except RuntimeError:
-            copy = self._own(torch.empty(value.fake.shape), "arena")
+        except (RuntimeError, ValueError):
+            copy = self.rows(value.fake.shape)
             self.copy(value, copy, "reshape")
             return self.view(copy, copy.fake.view(sizes))
 
@@ -92,10 +99,6 @@ class Lowering:
             value.buffer.tensor = tensor
             self._constants[key] = value
         return self._constants[key]
-
-    def empty_like(self, value: Value) -> Value:
-        """Memory for a tensor with the value's sizes, in the order of its dimensions."""
-        return self._own(torch.empty_like(value.fake), "arena")
 
     def number(self, number: float) -> Value:
         """A constant of no dimensions."""
@@ -235,7 +238,7 @@ class Lowering:
     def _fake_call(self, target: OpOverload, args: Any, kwargs: Any) -> tuple[OpOverload, Any]:
         try:
             return target, target(*args, **kwargs)
-        except RuntimeError:
+        except (RuntimeError, ValueError):
             # The layout is not the one that the graph was made with: a view may need a copy.
             if target is not torch.ops.aten.view.default:
                 raise

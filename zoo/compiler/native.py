@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from zoo.compiler.lowering import Lowering, four, native
 from zoo.compiler.values import Value
@@ -32,10 +32,6 @@ def _pair(value: Any, default: int) -> list[int]:
     if not values:
         return [default, default]
     return values * 2 if len(values) == 1 else values
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().contiguous()
 
 
 @native(_zoo.conv2d.default, _zoo.conv2d_pool.default)
@@ -79,9 +75,8 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             "pool_stride": steps,
             "pool_padding": pool_padding,
         }
-    output = lowering.empty([batch, weight.shape[0], *size], like=node)
+    output = lowering.empty([batch, weight.shape[0], *size], node)
     groups, activation = int(args["groups"]), args["activation"]
-    weight, bias = _plain(weight), None if bias is None else _plain(bias)
     return lowering.step(
         node.name,
         "conv2d",
@@ -117,12 +112,11 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
     out, channels = weight.shape
     rows = source.fake.numel() // channels
     pixels = lowering.reshaped(source, [rows, channels, 1, 1])
-    output = lowering.empty([*source.fake.shape[:-1], out])
+    output = lowering.rows([*source.fake.shape[:-1], out])
     pixels_out = lowering.view(output, output.fake.view(rows, out, 1, 1))
     added = None
     if residual is not None:
         added = lowering.reshaped(lowering.value(residual), [rows, out, 1, 1])
-    weight, bias = _plain(weight)[:, :, None, None], None if bias is None else _plain(bias)
     activation = args.get("activation", "none")
     lowering.step(
         node.name,
@@ -132,7 +126,7 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         lambda plan: plan.conv2d(
             input=pixels.view(),
             output=pixels_out.view(),
-            weight=weight,
+            weight=weight[:, :, None, None],
             bias=bias,
             stride=[1, 1],
             padding=[0, 0],
@@ -180,7 +174,7 @@ def _max_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
     shape = node.target(  # type: ignore[operator]
         source.fake, kernel, stride, padding, dilation, args["ceil_mode"]
     ).shape
-    output = lowering.empty(shape, like=node)
+    output = lowering.empty(shape, node)
     return lowering.step(
         node.name,
         "max_pool2d",
@@ -203,7 +197,7 @@ def _avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
     shape = node.target(  # type: ignore[operator]
         source.fake, kernel, stride, padding, args["ceil_mode"], include, divisor
     ).shape
-    output = lowering.empty(shape, like=node)
+    output = lowering.empty(shape, node)
     return lowering.step(
         node.name,
         "avg_pool2d",
@@ -220,7 +214,7 @@ def _adaptive_avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]
     source = lowering.value(args["input"])
     if not _is_map(source):
         return None
-    output = lowering.empty([*source.fake.shape[:2], *_pair(args["output_size"], 1)], like=node)
+    output = lowering.empty([*source.fake.shape[:2], *_pair(args["output_size"], 1)], node)
     return lowering.step(
         node.name,
         "adaptive_avg_pool2d",
@@ -244,10 +238,7 @@ def _pointwise(
         return None
     if len(sizes) > 4 or source.fake.numel() == 0:
         return None
-    if len(sizes) == 4:
-        output = lowering.empty(sizes, like=node)
-    else:
-        output = lowering.empty_like(source)
+    output = lowering.empty_like(source, node)
 
     def spread(value: Value | None) -> Any:
         return None if value is None else value.view(four(value.fake.expand(sizes)))
@@ -340,7 +331,8 @@ def _cat(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | Non
     sizes[dim] = sum(part.fake.shape[dim] for part in parts)
     whole = lowering.joined.get(node) or lowering.together(parts, sizes, dim)
     if whole is None:
-        whole = lowering.empty(sizes, like=node)
+        map_like = len(sizes) == 4 and dim == 1
+        whole = lowering.empty(sizes, node) if map_like else lowering.rows(sizes)
     start = 0
     for part in parts:
         place = lowering.view(whole, whole.fake.narrow(dim, start, part.fake.shape[dim]))

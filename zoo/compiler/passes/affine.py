@@ -49,7 +49,9 @@ def unify_batch_norm(graph_module: fx.GraphModule) -> int:
             for value in results
         ):
             continue
-        if (weight is None) != (given["weight"] is None) or (bias is None) != (given["bias"] is None):
+        if (weight is None) != (given["weight"] is None) or (bias is None) != (
+            given["bias"] is None
+        ):
             continue
         scale = (variance.double() + given["eps"]).rsqrt()
         scale = scale if weight is None else scale * weight.double()

@@ -79,9 +79,7 @@ def _merged(base: Any, branch: Any) -> _Kernel | None:
         if room != 2 * before:
             return None
         sides = [before, before, *sides]
-    return _Kernel(
-        large.weight + pad(small.weight, sides), large.bias + small.bias, large.padding
-    )
+    return _Kernel(large.weight + pad(small.weight, sides), large.bias + small.bias, large.padding)
 
 
 def _kernel(node: Any) -> _Kernel | None:

@@ -35,8 +35,10 @@ def functionalize(graph_module: fx.GraphModule) -> int:
                 new = insert(node, target, node.args, dict(node.kwargs), like=node)
                 order[new] = order[node]
                 written[0].replace_all_uses_with(
-                    new, lambda user, since=order[node], new=new: user is not new
-                    and order[user] > since
+                    new,
+                    lambda user, since=order[node], new=new: (
+                        user is not new and order[user] > since
+                    ),
                 )
                 bypass(node, new)
                 aliases.add(new)
@@ -47,7 +49,7 @@ def functionalize(graph_module: fx.GraphModule) -> int:
 
 
 def written_state(node: fx.Node) -> str | None:
-    """"inputs" or "buffers" if the call changes such; None otherwise."""
+    """ "inputs" or "buffers" if the call changes such; None otherwise."""
     if is_call(node, _aten.batch_norm.default) and node.args[5] and node.args[3] is not None:
         return "buffers"
     if is_call(node, _aten.instance_norm.default) and node.args[5] and node.args[3] is not None:
@@ -79,9 +81,7 @@ class _Aliases:
         return self._groups.get(node, {node})
 
 
-def _is_safe(
-    node: fx.Node, written: fx.Node, aliases: _Aliases, order: dict[fx.Node, int]
-) -> bool:
+def _is_safe(node: fx.Node, written: fx.Node, aliases: _Aliases, order: dict[fx.Node, int]) -> bool:
     """Whether nothing reads the memory afterwards but through ``written`` and the result."""
     group = aliases.of(written)
     if any(member.op in ("placeholder", "get_attr") for member in group):
