@@ -72,6 +72,7 @@ __all__ = [
 ]
 
 _LAZY = ("nn", "ops")
+_LAZY_FUNCTIONS = {"optimize": "zoo.compiler"}
 
 
 def __getattr__(name: str) -> Any:
@@ -79,8 +80,12 @@ def __getattr__(name: str) -> Any:
         import importlib
 
         return importlib.import_module(f"zoo.{name}")
+    if name in _LAZY_FUNCTIONS:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_LAZY_FUNCTIONS})

@@ -1,6 +1,18 @@
-"""Whole networks: a module's graph, captured and rewritten for zoo's kernels."""
+"""Whole networks: a module's graph, captured, rewritten for zoo's kernels, and run in one call."""
 
 from zoo.compiler.capture import Captured, CaptureError, capture
+from zoo.compiler.network import Network, PlanError
+from zoo.compiler.optimize import optimize
+from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
 
-__all__ = ["CaptureError", "Captured", "capture", "rewrite"]
+__all__ = [
+    "CaptureError",
+    "Captured",
+    "Network",
+    "OptimizedModule",
+    "PlanError",
+    "capture",
+    "optimize",
+    "rewrite",
+]

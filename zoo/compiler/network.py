@@ -1,0 +1,75 @@
+"""A captured network with a plan for each size of its inputs."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import zoo.compiler.native  # noqa: F401  (registers how ops become steps)
+from zoo.compiler.capture import Captured
+from zoo.compiler.lowering import Lowering, build
+from zoo.errors import ZooError
+from zoo.ops import Precision
+from zoo.ops._library import extension
+
+MOST_PLANS = 16  # for as many sizes of inputs; the one that was not used longest makes room
+
+
+class PlanError(ZooError):
+    """There is no plan for this network, or for inputs of this kind."""
+
+
+class Network:
+    """Runs a captured and rewritten graph by plans, which are made as sizes of inputs occur.
+
+    All plans share one set of packed weights. Callers may run at the same time.
+    """
+
+    def __init__(self, captured: Captured, precision: Precision = "default") -> None:
+        self.captured = captured
+        self.precision = precision
+        self.weights = extension.PackedWeights()
+        self._plans: OrderedDict[Any, tuple[Any, Lowering]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module returns for these inputs. Raises PlanError where no plan serves them."""
+        leaves = self.captured.flatten(args, kwargs)
+        plan, lowering = self.plan(leaves)
+        computed = iter(plan.run([leaf for leaf in leaves if isinstance(leaf, Tensor)]))
+        outputs = [next(computed) if _is_value(one) else one for one in lowering.outputs]
+        return self.captured.unflatten(outputs)
+
+    def plan(self, leaves: list[Any]) -> tuple[Any, Lowering]:
+        """The plan for flattened inputs of these sizes and layouts, and what it was made from."""
+        key = (torch.get_num_threads(), *map(_signature, leaves))
+        with self._lock:
+            if key in self._plans:
+                self._plans.move_to_end(key)
+                return self._plans[key]
+            if not self.captured.accepts(leaves):
+                sizes = ", ".join(str(list(x.shape)) for x in leaves if isinstance(x, Tensor))
+                raise PlanError(f"the graph was not captured for inputs of {sizes}")
+            try:
+                lowering = Lowering(self.captured.graph_module, leaves, self.precision)
+                plan = build(lowering, self.weights, torch.get_num_threads())
+            except (NotImplementedError, RuntimeError, ValueError) as error:
+                raise PlanError(f"no plan: {str(error).splitlines()[0]}") from error
+            self._plans[key] = plan, lowering
+            if len(self._plans) > MOST_PLANS:
+                self._plans.popitem(last=False)
+            return plan, lowering
+
+
+def _is_value(output: Any) -> bool:
+    return hasattr(output, "buffer")
+
+
+def _signature(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return leaf.dtype, leaf.shape, leaf.stride()
+    return type(leaf), leaf

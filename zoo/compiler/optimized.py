@@ -1,0 +1,66 @@
+"""What ``zoo.optimize`` returns: a module, for inference only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from zoo.compiler.network import Network, PlanError
+
+# What callers of image models look for on them.
+_ATTRIBUTES = ("pretrained_cfg", "default_cfg", "num_classes", "num_features", "feature_info")
+
+
+class OptimizedModule(nn.Module):
+    """A network that runs by plans of zoo's kernels, or as it was where there are none.
+
+    Attributes:
+        reason: why it runs as it was; None where it runs by plans.
+    """
+
+    def __init__(self, module: nn.Module, network: Network | None, reason: str | None) -> None:
+        super().__init__()
+        self._module = [module]  # in a list: its parameters are not this module's
+        self._network = network
+        self.reason = reason
+        for name in _ATTRIBUTES:
+            if hasattr(module, name):
+                setattr(self, name, getattr(module, name))
+        self.training = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the original returns. Raises RuntimeError where an input requires grad."""
+        if torch.is_grad_enabled() and any(
+            isinstance(leaf, Tensor) and leaf.requires_grad
+            for leaf in pytree.tree_leaves((args, kwargs))
+        ):
+            raise RuntimeError(
+                "an optimized module is for inference only, but an input requires grad; "
+                "use the original module, or call it under torch.no_grad()"
+            )
+        with torch.no_grad():
+            if self._network is not None:
+                try:
+                    return self._network(*args, **kwargs)
+                except PlanError:
+                    pass  # the graph was specialised to other sizes: those run as they are
+            return self._module[0](*args, **kwargs)
+
+    def train(self, mode: bool = True) -> OptimizedModule:
+        """Only ``train(False)``; raises RuntimeError otherwise."""
+        if mode:
+            raise RuntimeError(
+                "an optimized module cannot be trained; train the original, and optimize it again"
+            )
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OptimizedModule:
+        """Another module on the same weights and plans, which nothing changes."""
+        return OptimizedModule(self._module[0], self._network, self.reason)
+
+    def __reduce__(self) -> Any:
+        """Refused: plans hold addresses of this process."""
+        raise TypeError("an optimized module cannot be pickled; pickle the original")
