@@ -12,7 +12,6 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental import _config as shape_config
-from torch.fx.experimental.symbolic_shapes import ShapeGuard
 from torch.utils import _pytree as pytree
 
 from zoo.compiler.passes.functionalize import functionalize, written_state
@@ -129,7 +128,9 @@ def capture(
     if _mutates(graph_module):
         # An in-place op while a view of its input lives: PyTorch's own functionalisation knows.
         program = program.run_decompositions({})
-        if any(spec.kind is not OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs):
+        if any(
+            spec.kind is not OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs
+        ):
             raise CaptureError(f"{name} changes its inputs or buffers; that cannot be captured")
         graph_module = _with_state(program, name)
     flat, _ = pytree.tree_flatten((args, kwargs))
@@ -149,15 +150,13 @@ def capture(
 
 def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
     """By the first way that works: sizes open, sizes fixed, dynamo."""
-    open_sizes = ShapesCollection()
+    open_sizes = ShapesCollection()  # type: ignore[no-untyped-call]
     for leaf in pytree.tree_leaves((args, kwargs)):
         if isinstance(leaf, Tensor) and leaf.dim() > 0:
             axes = (0, 2, 3) if leaf.dim() == 4 else (0,)
-            open_sizes[leaf] = {axis: Dim.AUTO for axis in axes}
+            open_sizes[leaf] = dict.fromkeys(axes, Dim.AUTO)
     ways: list[Callable[[], ExportedProgram]] = [
-        lambda: torch.export.export(
-            module, args, kwargs, dynamic_shapes=open_sizes, strict=False
-        ),
+        lambda: torch.export.export(module, args, kwargs, dynamic_shapes=open_sizes, strict=False),
         lambda: torch.export.export(module, args, kwargs, strict=False),
         lambda: torch.export.export(module, args, kwargs, strict=True),
     ]
@@ -168,7 +167,9 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         with (
             torch.inference_mode(inference),
             torch.no_grad(),
-            shape_config.patch(backed_size_oblivious=True),
+            shape_config.patch(  # type: ignore[attr-defined]
+                backed_size_oblivious=True
+            ),
         ):
             try:
                 return way()
@@ -223,11 +224,7 @@ def _mutates(graph_module: fx.GraphModule) -> bool:
 def _dynamic(value: Any) -> tuple[int, ...]:
     if not isinstance(value, Tensor):
         return ()
-    return tuple(
-        axis
-        for axis, size in enumerate(value.shape)
-        if isinstance(size, torch.SymInt) and not size.node.expr.is_number
-    )
+    return tuple(axis for axis, size in enumerate(value.shape) if not isinstance(size, int))
 
 
 def _guards(placeholders: Iterable[fx.Node]) -> Iterable[sympy.Basic]:
@@ -240,7 +237,7 @@ def _guards(placeholders: Iterable[fx.Node]) -> Iterable[sympy.Basic]:
     return []
 
 
-def _about_layout(guard: ShapeGuard) -> bool:
+def _about_layout(guard: Any) -> bool:
     """Whether it only says which memory format a fake convolution's output has."""
     where = guard.sloc.framework_loc
     return where is not None and where.filename.endswith("fake_impls.py") and where.name == "conv"
