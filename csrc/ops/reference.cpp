@@ -19,6 +19,8 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/tanh.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/MemoryFormat.h>
+#include <c10/util/strides.h>
 
 #include "kernels/pack.h"
 #include "kernels/table.h"
@@ -140,9 +142,12 @@ at::Tensor unpack(const at::Tensor& packed, Packing packing, at::IntArrayRef siz
 }
 
 at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format) {
-  at::Tensor result = at::empty(output.sizes(), output.options(), format);
-  if (result.strides() == output.strides() && output.is_non_overlapping_and_dense()) return output;
-  return result.copy_(output);
+  // The strides of at::empty, without its allocation: here every declined call comes by.
+  const at::IntArrayRef sizes = output.sizes(), strides = output.strides();
+  const bool fits = format == at::MemoryFormat::ChannelsLast
+                        ? strides == at::IntArrayRef(c10::get_channels_last_strides_2d(sizes))
+                        : strides == at::IntArrayRef(c10::contiguous_strides(sizes));
+  return fits ? output : at::empty(sizes, output.options(), format).copy_(output);
 }
 
 }  // namespace zoo::ops::reference

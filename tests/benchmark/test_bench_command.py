@@ -65,6 +65,7 @@ def test_json_of_all_but_the_compiler_and_the_files_beside_it(tmp_path):
         assert row["iqr_ms"] >= 0
         assert row["gflops"] > 0
         assert 0 < row["error"] < 1e-4
+        assert 0 < row["backward_error"] < 1e-5
         assert row["threads"] == 1
         assert row["implementation"] == ("direct" if row["candidate"] in ours else None)
     builtin = [row["ratio_to_best_builtin"] for row in document["results"] if row["builtin"]]
@@ -173,6 +174,19 @@ def test_the_worst_of_several_wrong_results_stands_for_all():
         "Wrong: mnn in 2 cases (1,3, ...): its error is 8.0e-04",
         "Skipped: mnn in 1 case (1,1): no such kernel",
     ]
+
+
+def test_the_largest_errors_of_each_candidate_are_told():
+    def row(candidate, error, backward_error):
+        facts = {"error": error, "backward_error": backward_error}
+        return {"candidate": candidate, "verdict": None, "best_rival": None, **facts}
+
+    rows = [row("zoo", 3e-7, 1e-7), row("eager", 1e-7, 1e-7), row("zoo", 2e-7, 5e-7)]
+    told = "Largest error, of the output's maximum / of an output's sum |weight| |input|: "
+    document = {"results": rows, "controls": [], "not_timed": []}
+    assert summary_lines(document) == [told + "zoo 3.0e-07 / 5.0e-07, eager 1.0e-07 / 1.0e-07"]
+    exact = {"results": [row("zoo", 0.0, 0.0)], "controls": [], "not_timed": []}
+    assert summary_lines(exact) == []
 
 
 def test_only_failures_of_engines_and_builtins_are_forgiven():

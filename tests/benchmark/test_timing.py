@@ -88,6 +88,26 @@ def test_the_gate_is_as_narrow_in_float64_as_float64_is():
     assert [row["candidate"] for row in outcome.not_timed] == ["single"]
 
 
+@pytest.mark.parametrize(
+    ("op", "shape"),
+    [
+        ("conv2d", "1,8,8,8,8,3,1,1"),
+        ("conv2d_pool", "1,8,8,8,8,3,1,1+max2"),
+        ("linear", "3,30,40"),
+        ("avg_pool2d", "1,8,8,8,2,2,0"),
+    ],
+)
+def test_the_backward_error_holds_each_output_to_its_own_terms(op, shape):
+    task = problem(op, shape, torch.float64, activation="none")
+    absolute = [tensor.abs() for tensor in (task.input, task.weight, task.bias)]
+    magnitude = task.plain(*absolute)
+    place = np.unravel_index(int(magnitude.argmin()), magnitude.shape)
+    output = task.reference.clone()
+    output[place] += 1e-3 * magnitude[place]
+    assert task.backward_error_of(output) == pytest.approx(1e-3)
+    assert task.backward_error_of(task.reference) == 0
+
+
 def test_a_candidate_that_goes_wrong_later_is_not_among_the_results():
     outcome = measure(EAGER, contestants.DRIFTING)
     assert [row["candidate"] for row in outcome.results] == ["eager"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses import FakeTensorMode
@@ -200,6 +201,47 @@ def test_unknown_names() -> None:
         ops.conv2d(x, w, padding="full")
     with pytest.raises(ValueError, match="needs stride 1"):
         ops.conv2d(x, w, stride=2, padding="same")
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (conv(activation=None), 'activation must be a name such as "none", not None'),
+        (conv(precision=None), 'precision must be a name such as "default", not None'),
+        (conv(1.5), "stride must be a whole number or a pair of them, not 1.5"),
+        (conv((1, 1.5)), r"stride must be a whole number or a pair of them, not \(1, 1.5\)"),
+        (conv(1, None), "padding must be a whole number or a pair of them, not None"),
+        (conv(1, 0, "2"), "dilation must be a whole number or a pair of them, not '2'"),
+        (conv(1, 0, 1, 1.5), "groups must be a whole number, not 1.5"),
+        (lambda x, w, b: ops.conv2d_pool(x, w, pool=None), 'pool must be a name such as "max"'),
+        (lambda x, w, b: ops.conv2d_pool(x, w, pool_kernel=2.5), "pool_kernel must be a whole"),
+        (lambda x, w, b: ops.conv2d_pool(x, w, activation=3), "activation must be a name"),
+        (
+            lambda x, w, b: ops.conv2d_packed(x, ops.conv2d_prepack(w), w.shape, activation=None),
+            "activation must be a name",
+        ),
+        (lambda x, w, b: ops.max_pool2d(x, 2.0), "kernel_size must be a whole number"),
+        (lambda x, w, b: ops.avg_pool2d(x, 2, 1.5), "stride must be a whole number"),
+        (lambda x, w, b: ops.adaptive_avg_pool2d(x, (None, 1.5)), "output_size must be a whole"),
+        (lambda x, w, b: ops.linear(b, torch.randn(3, 8), activation=None), "activation must be"),
+        (lambda x, w, b: ops.scale_shift(x, activation=None), "activation must be a name"),
+    ],
+)
+def test_wrong_types_are_told_in_one_line(call: Callable[..., Any], expected: str) -> None:
+    with pytest.raises(TypeError, match=expected) as error:
+        call(torch.randn(X), torch.randn(W), torch.randn(8))
+    assert "\n" not in str(error.value)
+
+
+def test_any_integers_and_sequences_will_do() -> None:
+    x, w = torch.randn(X), torch.randn(W)
+    expected = ops.conv2d(x, w, stride=2, padding=1)
+    for two, one in (
+        ([np.int64(2)] * 2, [np.int32(1)] * 2),
+        ([2, 2], torch.Size([1, 1])),
+        ((2,), (1,)),
+    ):
+        assert torch.equal(ops.conv2d(x, w, stride=two, padding=one), expected)
 
 
 @pytest.mark.parametrize("number", [2**61, 2**63 - 1])

@@ -125,10 +125,30 @@ class Problem:
             return math.inf
         if output.dtype != self.input.dtype:
             return math.inf
-        difference = (output.to_dense() if output.is_mkldnn else output).double() - self.reference
-        error, scale = float(difference.abs().max()), float(self.reference.abs().max())
+        error, scale = float(self._distances(output).max()), float(self.reference.abs().max())
         error = error / scale if scale else error
         return error if math.isfinite(error) else math.inf
+
+    def backward_error_of(self, output: Tensor) -> float:
+        """Return max |output - reference| / (sum |weight| |input| + |bias|), each output by itself.
+
+        It is the relative change of weights and inputs that explains the error (the componentwise
+        backward error: Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1);
+        unlike :meth:`error_of` it sees small channels beside large ones. Of pools the sum is their
+        result on ``|input|``. The output is one that passed the gate.
+        """
+        distances = self._distances(output)
+        return float(torch.where(distances == 0, distances, distances / self._magnitudes).max())
+
+    def _distances(self, output: Tensor) -> Tensor:
+        """|output - reference| in float64."""
+        dense = output.to_dense() if output.is_mkldnn else output
+        return (dense.double() - self.reference).abs()
+
+    @cached_property
+    def _magnitudes(self) -> Tensor:
+        tensors = {name: getattr(self, name).abs() for name in ("input", "weight", "bias")}
+        return replace(self, activation="none", **tensors).reference
 
     def passes(self, error: float) -> bool:
         """Whether a candidate with that error is right."""

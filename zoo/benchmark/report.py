@@ -12,6 +12,7 @@ from zoo.benchmark.stats import geometric_mean
 Row = dict[str, Any]
 
 _LONG = ("samples_ms",)
+_ERRORS = ("error", "backward_error")
 _RATIO = (
     "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 is "
     "faster."
@@ -121,6 +122,7 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
                 f"{name}: {geometric_mean(ratios):.2f} times the best engine's speed (geometric "
                 f"mean of {len(ratios)}); slower in {sum(ratio < 1 for ratio in ratios)}"
             )
+    lines += _error_lines(results)
     if controls:
         worst = max(controls, key=lambda control: control["resolution"])
         lines.append(
@@ -135,6 +137,18 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
             f"of {sum(control['rounds'] for control in controls)} had to be kept"
         )
     return lines + _left_out_lines(document["not_timed"])
+
+
+def _error_lines(results: Sequence[Row]) -> list[str]:
+    """The largest errors of each candidate, where any has one."""
+    if not any(row["error"] for row in results):
+        return []
+    largest = {
+        name: [max(row[key] for row in results if row["candidate"] == name) for key in _ERRORS]
+        for name in candidate_names(results)
+    }
+    told = ", ".join(f"{name} {a:.1e} / {b:.1e}" for name, (a, b) in largest.items())
+    return [f"Largest error, of the output's maximum / of an output's sum |weight| |input|: {told}"]
 
 
 def _left_out_lines(not_timed: Sequence[Row]) -> list[str]:

@@ -180,13 +180,19 @@ def _enter(candidate: Candidate, problem: Problem, plan: Plan, ends: ExitStack) 
         error = problem.error_of(output)
         if not problem.passes(error):
             raise LeftOut("wrong", f"its error is {error:.1e}", error)
+        backward_error = problem.backward_error_of(output)
         calls, seconds = calibrate(run, plan.block_s)
     except LeftOut:
         raise
     except Exception as exception:
         raise LeftOut("failed", _reason(exception)) from exception
     setup_ms, first_call_ms = (built - start) * 1e3, (first - built) * 1e3
-    facts = {"error": error, "setup_ms": setup_ms, "first_call_ms": first_call_ms}
+    facts = {
+        "error": error,
+        "backward_error": backward_error,
+        "setup_ms": setup_ms,
+        "first_call_ms": first_call_ms,
+    }
     return _Entrant(candidate, run, calls, seconds, facts)
 
 

@@ -25,12 +25,24 @@ def calls(graph_module: fx.GraphModule, *targets: OpOverload) -> Iterator[fx.Nod
             yield node
 
 
-def is_call(node: Any, *targets: OpOverload) -> bool:
+def sums(graph_module: fx.GraphModule) -> Iterator[tuple[fx.Node, Any, Any]]:
+    """The graph's sums of two float32 tensors of one shape, each with its summands."""
+    for node in calls(graph_module, torch.ops.aten.add.Tensor):
+        one, other = node.args[:2]
+        if (
+            arguments(node)["alpha"] == 1
+            and all(map(is_float32, (node, one, other)))
+            and same_shape(one, other)
+        ):
+            yield node, one, other
+
+
+def is_call(node: Any, *targets: Any) -> bool:
     """Whether this is a call of one of these ops."""
     return isinstance(node, fx.Node) and node.op == "call_function" and node.target in targets
 
 
-def arguments(node: fx.Node) -> dict[str, Any]:
+def arguments(node: Any) -> dict[str, Any]:
     """A call's arguments by name, defaults included."""
     assert isinstance(node.target, OpOverload)
     bound: dict[str, Any] = {}
@@ -70,6 +82,16 @@ def is_float32(node: Any) -> bool:
     return isinstance(value, Tensor) and value.dtype == torch.float32
 
 
+def overloads(*packets: torch._ops.OpOverloadPacket[..., Any]) -> tuple[OpOverload, ...]:
+    """All overloads of these ops but those that write to an output of the caller's."""
+    return tuple(
+        getattr(packet, name)
+        for packet in packets
+        for name in packet.overloads()  # type: ignore[no-untyped-call]
+        if not name.endswith("out")
+    )
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two sizes are equal for all inputs, without a guard that would make them so."""
     return bool(statically_known_true(one == other))
@@ -86,9 +108,9 @@ def same_shape(node: Any, other: Any) -> bool:
     )
 
 
-def used_once(node: fx.Node) -> bool:
-    """Whether one node uses it, once."""
-    if len(node.users) != 1:
+def used_once(node: Any) -> bool:
+    """Whether it is a node that one other uses, once."""
+    if not isinstance(node, fx.Node) or len(node.users) != 1:
         return False
     return next(iter(node.users)).all_input_nodes.count(node) == 1
 
@@ -112,7 +134,7 @@ def add_constant(before: fx.Node, value: Tensor, name: str) -> fx.Node:
 
 def insert(
     before: fx.Node,
-    target: OpOverload,
+    target: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any] | None = None,
     *,
@@ -126,7 +148,7 @@ def insert(
 
 
 def replace(
-    node: fx.Node, target: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    node: fx.Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
 ) -> fx.Node:
     """Put a call of another op, which computes the same, in the node's place."""
     new = insert(node, target, args, kwargs, like=node)
@@ -140,7 +162,7 @@ def bypass(node: fx.Node, value: fx.Node) -> None:
     node.graph.erase_node(node)
 
 
-def with_arguments(node: fx.Node, **changed: Any) -> dict[str, Any]:
+def with_arguments(node: Any, **changed: Any) -> dict[str, Any]:
     """A call's arguments other than the defaults, by name, some of them changed."""
     assert isinstance(node.target, OpOverload)
     defaults = {
@@ -152,7 +174,7 @@ def with_arguments(node: fx.Node, **changed: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in bound.items()
-        if name not in defaults or value is not defaults[name] and value != defaults[name]
+        if name not in defaults or (value is not defaults[name] and value != defaults[name])
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -105,7 +104,7 @@ class Lowering:
         return self.constant(self._numbers.setdefault(number, _scalar(number)))
 
     def together(self, parts: Sequence[Value], sizes: Sequence[int], dim: int) -> Value | None:
-        """The tensor of these sizes whose consecutive parts along ``dim`` these are, if there is."""
+        """The tensor whose consecutive parts along ``dim`` these are, if they lie so."""
         first = parts[0]
         whole = first.fake.as_strided(sizes, first.fake.stride(), first.fake.storage_offset())
         start = 0
@@ -203,6 +202,11 @@ class Lowering:
     def _resolve(self, leaf: Any) -> Any:
         return self._values[leaf] if isinstance(leaf, fx.Node) else leaf
 
+    def _number(self, leaf: Any) -> Any:
+        """The number that a node computes, a size say; a tensor's node as it is."""
+        value = self._values.get(leaf) if isinstance(leaf, fx.Node) else leaf
+        return value if isinstance(value, (int, float)) else leaf
+
     def _call(self, node: fx.Node) -> Any:
         if not isinstance(node.target, OpOverload):
             # Arithmetic on sizes, and the choice of one of several results.
@@ -211,7 +215,7 @@ class Lowering:
             return node.target(*args, **kwargs)
         lower = NATIVE.get(node.target)
         if lower is not None:
-            value = lower(self, node, arguments(node))
+            value = lower(self, node, pytree.tree_map(self._number, arguments(node)))
             if value is not None:
                 return value
         return self._dispatch(node, node.target)
@@ -259,13 +263,23 @@ class Lowering:
 
         def emit(plan: Any) -> None:
             plain, named = pytree.tree_map(stand_in, (args, kwargs))
-            name, _, overload = target.name().partition(".")
+            schema = target._schema
             views = [value.view() for value in values]
-            plan.call(name, overload, plain, named, [one.view() for one in sources], views, [])
+            plan.call(
+                schema.name,
+                schema.overload_name,
+                plain,
+                named,
+                [one.view() for one in sources],
+                views,
+                [],
+            )
 
         read = [value.buffer for value in sources]
         written = [value.buffer for value in values]
-        self._append(Step(node.name, target.name(), read, written, emit, list(results[0].shape)))
+        self._append(
+            Step(node.name, target._schema.name, read, written, emit, list(results[0].shape))
+        )
         return values
 
     def _output(self, value: Any) -> Any:
@@ -286,13 +300,13 @@ class Lowering:
     # Concatenations along channels: whoever computes a part writes it to where it belongs.
 
     def _slice(self, node: fx.Node, sizes: list[int]) -> Value | None:
-        joins = [user for user in node.users if _joins_channels(user)]
-        joins = [join for join in joins if join.args[0].count(node) == 1]  # type: ignore[union-attr]
+        joins = {join: parts for join in node.users if (parts := _joined_maps(join))}
+        joins = {join: parts for join, parts in joins.items() if parts.count(node) == 1}
         if len(sizes) != 4 or not joins:
             return None
         # The longest: what is joined earlier is often the beginning of what is joined later.
-        join = max(joins, key=lambda join: len(join.args[0]))  # type: ignore[arg-type]
-        channels = [part.meta["val"].shape[1] for part in join.args[0]]  # type: ignore[union-attr]
+        join = max(joins, key=lambda join: len(joins[join]))
+        channels = [part.meta["val"].shape[1] for part in joins[join]]
         if not all(isinstance(count, int) for count in channels):
             return None
         if join not in self.joined:
@@ -301,7 +315,7 @@ class Lowering:
             )
             self.joined[join] = self._own(fake, "arena")
         whole = self.joined[join]
-        start = sum(channels[: join.args[0].index(node)])  # type: ignore[union-attr]
+        start = sum(channels[: joins[join].index(node)])
         return self.view(whole, whole.fake.narrow(1, start, sizes[1]))
 
 
@@ -312,16 +326,17 @@ def _scalar(number: float) -> Tensor:
         return torch.tensor(number, dtype=torch.float32)
 
 
-def _joins_channels(node: fx.Node) -> bool:
-    """Whether this concatenates float32 maps along their channels."""
+def _joined_maps(node: fx.Node) -> list[fx.Node]:
+    """The float32 maps that the node concatenates along their channels, if it does."""
     if node.target is not torch.ops.aten.cat.default:
-        return False
+        return []
     bound = arguments(node)
     values = [part.meta.get("val") for part in bound["tensors"]]
-    return bound["dim"] in (1, -3) and all(
+    maps = all(
         isinstance(value, Tensor) and value.dim() == 4 and value.dtype == torch.float32
         for value in values
     )
+    return list(bound["tensors"]) if maps and bound["dim"] in (1, -3) else []
 
 
 def arguments_of(target: OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:

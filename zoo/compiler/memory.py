@@ -1,4 +1,4 @@
-"""Where in one block of memory the values of a plan lie, so that those alive at once do not meet."""
+"""Where the values of a plan lie in one block of memory: those alive at once do not meet."""
 
 from __future__ import annotations
 

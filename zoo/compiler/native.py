@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from zoo.compiler.graph import arguments
 from zoo.compiler.lowering import Lowering, four, native
 from zoo.compiler.values import Value
 
@@ -142,25 +143,27 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
     return output
 
 
-@native(_aten.constant_pad_nd.default)
+@native(_aten.constant_pad_nd.default, _aten.pad.default)
 def _pad(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     """No step where only convolutions read it: they pad by themselves."""
     source, pad = lowering.value(args["self"]), [int(size) for size in args["pad"]]
     pad += [0] * (4 - len(pad))
-    if not _is_map(source) or len(pad) > 4 or min(pad) < 0 or args["value"] != 0:
+    if args.get("mode", "constant") != "constant" or args["value"] not in (None, 0):
+        return None
+    if not _is_map(source) or len(pad) > 4 or min(pad) < 0:
         return None
     convolutions = (_zoo.conv2d.default, _zoo.conv2d_pool.default)
-    if not all(
-        user.target in convolutions
-        and user.args[0] is node
-        and node not in (*user.args[1:], *user.kwargs.values())
-        and lowering.real(user.args[1]) is not None
-        for user in node.users
-    ):
-        return None
+    for user in node.users:
+        if user.target not in convolutions:
+            return None
+        read = arguments(user)
+        if read.pop("input") is not node or node in read.values():
+            return None
+        if lowering.real(read["weight"]) is None:
+            return None
     left, right, top, bottom = pad
     lowering.padded[node] = (source, [top, bottom, left, right])
-    return source
+    return lowering.view(source, source.fake)
 
 
 @native(_zoo.max_pool2d.default)
@@ -278,7 +281,7 @@ def _operands(lowering: Lowering, args: dict[str, Any]) -> tuple[Value | None, V
     )
     if not (_is_float(one) and _is_float(other)):
         return None, None
-    shape = torch.broadcast_shapes(one.fake.shape, other.fake.shape)
+    shape = (one.fake + other.fake).shape
     if one.fake.shape != shape:
         one, other = other, one
     return (one, other) if one.fake.shape == shape else (None, None)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 import zoo.compiler.native  # noqa: F401  (registers how ops become steps)
-from zoo.compiler.capture import Captured
+from zoo.compiler.capture import Captured, CaptureError
 from zoo.compiler.lowering import Lowering, build
+from zoo.compiler.values import Value
 from zoo.errors import ZooError
 from zoo.ops import Precision
 from zoo.ops._library import extension
@@ -24,49 +27,70 @@ class PlanError(ZooError):
 
 
 class Network:
-    """Runs a captured and rewritten graph by plans, which are made as sizes of inputs occur.
+    """Runs captured and rewritten graphs by plans, which are made as sizes of inputs occur.
 
     All plans share one set of packed weights. Callers may run at the same time.
+
+    Args:
+        captured: the graph, rewritten.
+        precision: "exact" avoids Winograd's convolutions.
+        recapture: makes the rewritten graph for positional and named inputs that ``captured`` does
+            not accept, of another height and width say.
     """
 
-    def __init__(self, captured: Captured, precision: Precision = "default") -> None:
-        self.captured = captured
+    def __init__(
+        self,
+        captured: Captured,
+        precision: Precision = "default",
+        recapture: Callable[[tuple[Any, ...], dict[str, Any]], Captured] | None = None,
+    ) -> None:
+        self.captured = [captured]
         self.precision = precision
         self.weights = extension.PackedWeights()
-        self._plans: OrderedDict[Any, tuple[Any, Lowering]] = OrderedDict()
+        self._recapture = recapture
+        self._plans: OrderedDict[Any, tuple[Any, Lowering, Captured]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module returns for these inputs. Raises PlanError where no plan serves them."""
-        leaves = self.captured.flatten(args, kwargs)
-        plan, lowering = self.plan(leaves)
+        leaves = self.captured[0].flatten(args, kwargs)
+        plan, lowering, captured = self.plan(leaves)
         computed = iter(plan.run([leaf for leaf in leaves if isinstance(leaf, Tensor)]))
-        outputs = [next(computed) if _is_value(one) else one for one in lowering.outputs]
-        return self.captured.unflatten(outputs)
+        outputs = [next(computed) if isinstance(one, Value) else one for one in lowering.outputs]
+        return captured.unflatten(outputs)
 
-    def plan(self, leaves: list[Any]) -> tuple[Any, Lowering]:
+    def plan(self, leaves: list[Any]) -> tuple[Any, Lowering, Captured]:
         """The plan for flattened inputs of these sizes and layouts, and what it was made from."""
         key = (torch.get_num_threads(), *map(_signature, leaves))
         with self._lock:
             if key in self._plans:
                 self._plans.move_to_end(key)
                 return self._plans[key]
-            if not self.captured.accepts(leaves):
-                sizes = ", ".join(str(list(x.shape)) for x in leaves if isinstance(x, Tensor))
-                raise PlanError(f"the graph was not captured for inputs of {sizes}")
+            captured = self._captured_for(leaves)
             try:
-                lowering = Lowering(self.captured.graph_module, leaves, self.precision)
+                lowering = Lowering(captured.graph_module, leaves, self.precision)
                 plan = build(lowering, self.weights, torch.get_num_threads())
             except (NotImplementedError, RuntimeError, ValueError) as error:
                 raise PlanError(f"no plan: {str(error).splitlines()[0]}") from error
-            self._plans[key] = plan, lowering
+            self._plans[key] = plan, lowering, captured
             if len(self._plans) > MOST_PLANS:
                 self._plans.popitem(last=False)
-            return plan, lowering
+            return self._plans[key]
 
-
-def _is_value(output: Any) -> bool:
-    return hasattr(output, "buffer")
+    def _captured_for(self, leaves: list[Any]) -> Captured:
+        for captured in self.captured:
+            if captured.accepts(leaves):
+                return captured
+        if self._recapture is None:
+            sizes = ", ".join(str(list(x.shape)) for x in leaves if isinstance(x, Tensor))
+            raise PlanError(f"the graph was not captured for inputs of {sizes}")
+        args, kwargs = pytree.tree_unflatten(leaves, self.captured[0].in_spec)
+        try:
+            captured = self._recapture(args, kwargs)
+        except CaptureError as error:
+            raise PlanError(str(error)) from error
+        self.captured = [*self.captured[-MOST_PLANS + 1 :], captured]
+        return captured
 
 
 def _signature(leaf: Any) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from zoo.compiler.capture import CaptureError, capture
+from zoo.compiler.capture import Captured, CaptureError, capture
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
@@ -34,7 +34,8 @@ def optimize(
     The graph is captured by ``torch.export`` and rewritten (BatchNorm folded, activations, sums and
     pools fused into convolutions), its weights are packed, its memory is planned, and the whole
     network runs in one call. What zoo has no kernel for runs in PyTorch's within the same call.
-    ``module`` itself is not changed; later changes to its weights are not seen.
+    ``module`` itself is not changed; later changes to its weights are not seen. Batch, height and
+    width may change from call to call; what the graph does not allow for is captured anew.
 
     The result is compared with ``module`` on the example and on random inputs. Where it differs by
     more than 1e-4 of the output's maximum, Winograd's convolutions are given up, then the whole
@@ -62,9 +63,7 @@ def optimize(
         expected = module(*args, **kwargs)
         reason = None
         try:
-            captured = capture(module, args, kwargs)
-            rewrite(captured.graph_module)
-            network = _checked(captured, module, args, kwargs, expected, precision)
+            network = _checked(module, args, kwargs, expected, precision)
         except (CaptureError, PlanError) as error:
             network, reason = None, str(error)
         if network is not None and keep == "faster":
@@ -88,7 +87,6 @@ def _example(module: nn.Module) -> Tensor:
 
 
 def _checked(
-    captured: Any,
     module: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -106,10 +104,17 @@ def _checked(
     cases = [(args, kwargs, expected)]
     more_args, more_kwargs = pytree.tree_map(other, (args, kwargs))
     cases.append((more_args, more_kwargs, module(*more_args, **more_kwargs)))
+
+    def rewritten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured:
+        captured = capture(module, args, kwargs)
+        rewrite(captured.graph_module)
+        return captured
+
+    captured = rewritten(args, kwargs)
     worst = 0.0
     tries: list[Precision] = ["default", "exact"] if precision == "default" else ["exact"]
     for each in tries:
-        network = Network(captured, each)
+        network = Network(captured, each, rewritten)
         worst = max(difference(network(*these, **named), wanted) for these, named, wanted in cases)
         if worst <= TOLERANCE[each]:
             return network

@@ -18,13 +18,14 @@ class OptimizedModule(nn.Module):
     """A network that runs by plans of zoo's kernels, or as it was where there are none.
 
     Attributes:
+        network: its plans; None where there are none.
         reason: why it runs as it was; None where it runs by plans.
     """
 
     def __init__(self, module: nn.Module, network: Network | None, reason: str | None) -> None:
         super().__init__()
         self._module = [module]  # in a list: its parameters are not this module's
-        self._network = network
+        self.network = network
         self.reason = reason
         for name in _ATTRIBUTES:
             if hasattr(module, name):
@@ -42,11 +43,11 @@ class OptimizedModule(nn.Module):
                 "use the original module, or call it under torch.no_grad()"
             )
         with torch.no_grad():
-            if self._network is not None:
+            if self.network is not None:
                 try:
-                    return self._network(*args, **kwargs)
+                    return self.network(*args, **kwargs)
                 except PlanError:
-                    pass  # the graph was specialised to other sizes: those run as they are
+                    pass  # for these sizes there is none: they run as they are
             return self._module[0](*args, **kwargs)
 
     def train(self, mode: bool = True) -> OptimizedModule:
@@ -59,7 +60,7 @@ class OptimizedModule(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OptimizedModule:
         """Another module on the same weights and plans, which nothing changes."""
-        return OptimizedModule(self._module[0], self._network, self.reason)
+        return OptimizedModule(self._module[0], self.network, self.reason)
 
     def __reduce__(self) -> Any:
         """Refused: plans hold addresses of this process."""

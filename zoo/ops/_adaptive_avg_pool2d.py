@@ -32,10 +32,10 @@ def adaptive_avg_pool2d(
         RuntimeError: shapes that do not fit, or a size below 1.
     """
     single = input.dim() == 3
-    sizes = listed(output_size)  # type: ignore[arg-type]
-    if None in sizes:
-        own = input.shape[-2:]
-        sizes = [mine if size is None else size for size, mine in zip(sizes, own, strict=True)]
+    if isinstance(output_size, list | tuple) and None in output_size:
+        pairs = zip(output_size, input.shape[-2:], strict=True)
+        output_size = [own if size is None else size for size, own in pairs]
+    sizes = listed("output_size", output_size)  # type: ignore[arg-type]
     output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, sizes)
     return output.squeeze(0) if single else output
 

@@ -48,7 +48,7 @@ def avg_pool2d(
     if divisor_override is not None:
         options["divisor_override"] = divisor_override
     output: Tensor = _avg_pool2d(
-        input.unsqueeze(0) if single else input, listed(kernel_size), **options
+        input.unsqueeze(0) if single else input, listed("kernel_size", kernel_size), **options
     )
     return output.squeeze(0) if single else output
 

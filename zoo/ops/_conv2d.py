@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, window_options
+from zoo.ops._shapes import Ints, named, window_options
 
 Activation = Literal[
     "none",
@@ -66,6 +66,7 @@ def conv2d(
     Raises:
         RuntimeError: shapes, dtypes or devices that do not fit.
         ValueError: an unknown activation, padding or precision.
+        TypeError: a number that is not whole, a name that is not a string.
     """
     if isinstance(padding, str):
         input, padding = named_padding(input, weight, stride, padding, dilation)
@@ -88,7 +89,7 @@ def conv2d(
         weight,
         bias,
         **window_options(stride, padding, dilation, groups, precision),
-        activation=activation,
+        activation=named("activation", activation),
         residual=residual,
     )
     return output

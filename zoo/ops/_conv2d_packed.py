@@ -17,7 +17,7 @@ from zoo.ops._conv2d import Activation, Precision
 from zoo.ops._conv2d_pool import Pool, pool_options, pooled_sizes
 from zoo.ops._introspection import conv2d_layout
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, window_options
+from zoo.ops._shapes import Ints, named, window_options
 
 _conv2d_prepack = op("conv2d_prepack")
 conv2d_packed_op = op("conv2d_packed")
@@ -79,7 +79,7 @@ def conv2d_packed(
         weight_size,
         bias,
         **window_options(stride, padding, dilation, groups, precision),
-        activation=activation,
+        activation=named("activation", activation),
         residual=residual,
     )
     return output
@@ -112,8 +112,8 @@ def conv2d_pool_packed(
         weight_size,
         bias,
         **window_options(stride, padding, dilation, groups, precision),
-        activation=activation,
-        pool=pool,
+        activation=named("activation", activation),
+        pool=named("pool", pool),
         **pool_options(pool_kernel, pool_stride, pool_padding),
     )
     return output

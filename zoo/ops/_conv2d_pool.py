@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed, window_options
+from zoo.ops._shapes import Ints, listed, named, window_options
 
 Pool = Literal["max", "avg"]
 
@@ -59,6 +59,7 @@ def conv2d_pool(
     Raises:
         RuntimeError: shapes, dtypes or devices that do not fit.
         ValueError: an unknown activation, padding, pool or precision.
+        TypeError: a number that is not whole, a name that is not a string.
     """
     if isinstance(padding, str):
         input, padding = named_padding(input, weight, stride, padding, dilation)
@@ -68,8 +69,8 @@ def conv2d_pool(
         weight,
         bias,
         **window_options(stride, padding, dilation, groups, precision),
-        activation=activation,
-        pool=pool,
+        activation=named("activation", activation),
+        pool=named("pool", pool),
         **pool_options(pool_kernel, pool_stride, pool_padding),
     )
     return output.squeeze(0) if single else output
@@ -81,11 +82,11 @@ def pool_options(
     """The pool's arguments that differ from their defaults, by name."""
     options: dict[str, Sequence[int]] = {}
     if pool_kernel != 2:
-        options["pool_kernel"] = listed(pool_kernel)
+        options["pool_kernel"] = listed("pool_kernel", pool_kernel)
     if pool_stride is not None:
-        options["pool_stride"] = listed(pool_stride)
+        options["pool_stride"] = listed("pool_stride", pool_stride)
     if pool_padding != 0:
-        options["pool_padding"] = listed(pool_padding)
+        options["pool_padding"] = listed("pool_padding", pool_padding)
     return options
 
 

@@ -12,6 +12,7 @@ from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
 from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_prepack
 from zoo.ops._library import fake, op
+from zoo.ops._shapes import named
 
 _linear = op("linear")
 
@@ -40,7 +41,9 @@ def linear(
         RuntimeError: shapes, dtypes or devices that do not fit.
         ValueError: an unknown activation.
     """
-    output: Tensor = _linear(input, weight, bias, activation=activation, residual=residual)
+    output: Tensor = _linear(
+        input, weight, bias, activation=named("activation", activation), residual=residual
+    )
     return output
 
 
@@ -108,6 +111,10 @@ def linear_packed(
     )
     pixels = input.reshape(math.prod(batch), channels, 1, 1)
     output: Tensor = conv2d_packed_op(
-        pixels, packed_weight, (out, channels, 1, 1), bias, activation=activation
+        pixels,
+        packed_weight,
+        (out, channels, 1, 1),
+        bias,
+        activation=named("activation", activation),
     )
     return output.reshape(*batch, out)

@@ -73,9 +73,11 @@ def max_pool2d(
         options["ceil_mode"] = True
     output: Tensor
     if return_indices:
-        output, indices = _max_pool2d_with_indices(images, listed(kernel_size), **options)
+        output, indices = _max_pool2d_with_indices(
+            images, listed("kernel_size", kernel_size), **options
+        )
         return (output.squeeze(0), indices.squeeze(0)) if single else (output, indices)
-    output = _max_pool2d(images, listed(kernel_size), **options)
+    output = _max_pool2d(images, listed("kernel_size", kernel_size), **options)
     return output.squeeze(0) if single else output
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from zoo.ops._conv2d import Activation
 from zoo.ops._library import fake, op
+from zoo.ops._shapes import named
 
 _scale_shift = op("scale_shift")
 
@@ -35,7 +36,7 @@ def scale_shift(
         RuntimeError: shapes, dtypes or devices that do not fit.
         ValueError: an unknown activation.
     """
-    output: Tensor = _scale_shift(input, scale, shift, activation=activation)
+    output: Tensor = _scale_shift(input, scale, shift, activation=named("activation", activation))
     return output
 
 

@@ -32,9 +32,28 @@ def check(condition: bool, op: str, message: str) -> None:
         raise RuntimeError(f"zoo::{op}: {message}")
 
 
-def listed(values: Ints) -> Sequence[int]:
+def listed(what: str, values: Ints) -> Sequence[int]:
     """One number as two, which is what a dispatcher op takes; a sequence as it is."""
-    return (values, values) if isinstance(values, _NUMBERS) else values
+    if isinstance(values, _NUMBERS):
+        return (values, values)
+    if isinstance(values, Sequence) and all(map(_whole, values)):
+        return values
+    raise TypeError(f"{what} must be a whole number or a pair of them, not {values!r}")
+
+
+def _whole(value: object) -> bool:
+    """Whether it is an integer of any kind: numpy's, too."""
+    return isinstance(value, _NUMBERS) or hasattr(value, "__index__")
+
+
+_NAMES = {"activation": "none", "precision": "default", "pool": "max"}
+
+
+def named(what: str, value: str) -> str:
+    """The value, if it is a string; whether anything has that name is the op's to say."""
+    if isinstance(value, str):
+        return value
+    raise TypeError(f'{what} must be a name such as "{_NAMES[what]}", not {value!r}')
 
 
 def window_options(
@@ -47,15 +66,17 @@ def window_options(
     """
     options: dict[str, Any] = {}
     if stride not in (1, (1, 1)):
-        options["stride"] = listed(stride)
+        options["stride"] = listed("stride", stride)
     if padding not in (0, (0, 0)):
-        options["padding"] = listed(padding)
+        options["padding"] = listed("padding", padding)
     if dilation not in (1, (1, 1)):
-        options["dilation"] = listed(dilation)
+        options["dilation"] = listed("dilation", dilation)
     if groups != 1:
+        if not _whole(groups):
+            raise TypeError(f"groups must be a whole number, not {groups!r}")
         options["groups"] = groups
     if precision != "default":
-        options["precision"] = precision
+        options["precision"] = named("precision", precision)
     return options
 
 
@@ -63,13 +84,13 @@ def pool2d_options(stride: Ints | None, padding: Ints, dilation: Ints = 1) -> di
     """The same for a pool, whose stride is as large as its window where it is None."""
     options = window_options(1, padding, dilation)
     if stride is not None:
-        options["stride"] = listed(stride)
+        options["stride"] = listed("stride", stride)
     return options
 
 
 def pair(op: str, what: str, values: Ints, least: int) -> tuple[int, int]:
     """One number or two, as two, each at least ``least``."""
-    both = list(listed(values))
+    both = list(listed(what, values))
     check(len(both) in (1, 2), op, f"{what} must be one number or two, not {len(both)}")
     check(
         both[0] >= least and both[-1] >= least, op, f"{what} must be at least {least}, not {both}"

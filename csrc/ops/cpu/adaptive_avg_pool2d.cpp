@@ -1,7 +1,6 @@
 #include <ATen/ops/adaptive_avg_pool2d.h>
 #include <torch/library.h>
 
-#include "kernels/dispatch.h"
 #include "ops/arguments.h"
 #include "ops/cpu/pooling.h"
 #include "ops/reference.h"
@@ -12,12 +11,6 @@ namespace {
 using at::IntArrayRef;
 using at::Tensor;
 
-template <typename T>
-void run(const Pool2dParams& params, const Tensor& input, Tensor& output) {
-  active_kernels<T>().pool.avg_pool2d(params, input.const_data_ptr<T>(),
-                                      output.mutable_data_ptr<T>(), threads_for(params));
-}
-
 Tensor adaptive_avg_pool2d(const Tensor& input, IntArrayRef output_size) {
   const char* op = "adaptive_avg_pool2d";
   Pool2dParams params = adaptive_pool2d_params(op, input, output_size);
@@ -25,14 +18,7 @@ Tensor adaptive_avg_pool2d(const Tensor& input, IntArrayRef output_size) {
     return reference::with_format(at::adaptive_avg_pool2d(input, {params.out_h, params.out_w}),
                                   output_format(input));
   }
-  Tensor output = allocate(params, input);
-  if (output.numel() == 0) return output;
-  if (dtype_of(input) == DType::float32) {
-    run<float>(params, input, output);
-  } else {
-    run<double>(params, input, output);
-  }
-  return output;
+  return average(params, input);
 }
 
 }  // namespace

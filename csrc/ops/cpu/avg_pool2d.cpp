@@ -1,7 +1,6 @@
 #include <ATen/ops/avg_pool2d.h>
 #include <torch/library.h>
 
-#include "kernels/dispatch.h"
 #include "ops/arguments.h"
 #include "ops/cpu/pooling.h"
 #include "ops/reference.h"
@@ -11,12 +10,6 @@ namespace {
 
 using at::IntArrayRef;
 using at::Tensor;
-
-template <typename T>
-void run(const Pool2dParams& params, const Tensor& input, Tensor& output) {
-  active_kernels<T>().pool.avg_pool2d(params, input.const_data_ptr<T>(),
-                                      output.mutable_data_ptr<T>(), threads_for(params));
-}
 
 Tensor avg_pool2d(const Tensor& input, IntArrayRef kernel_size, IntArrayRef stride,
                   IntArrayRef padding, bool ceil_mode, bool count_include_pad,
@@ -31,14 +24,7 @@ Tensor avg_pool2d(const Tensor& input, IntArrayRef kernel_size, IntArrayRef stri
                                                  count_include_pad, divisor_override),
                                   output_format(input));
   }
-  Tensor output = allocate(params, input);
-  if (output.numel() == 0) return output;
-  if (dtype_of(input) == DType::float32) {
-    run<float>(params, input, output);
-  } else {
-    run<double>(params, input, output);
-  }
-  return output;
+  return average(params, input);
 }
 
 }  // namespace

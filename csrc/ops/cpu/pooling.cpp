@@ -2,12 +2,22 @@
 
 #include <ATen/ops/empty.h>
 
+#include "kernels/dispatch.h"
 #include "ops/arguments.h"
 #include "ops/cpu/convolution.h"
 #include "ops/fallback.h"
 #include "ops/parallel.h"
 
 namespace zoo::ops::cpu {
+namespace {
+
+template <typename T>
+void run_average(const Pool2dParams& params, const at::Tensor& input, at::Tensor& output) {
+  active_kernels<T>().pool.avg_pool2d(params, input.const_data_ptr<T>(),
+                                      output.mutable_data_ptr<T>(), threads_for(params));
+}
+
+}  // namespace
 
 bool takes_pool(const char* op, const at::Tensor& input) {
   if (!input.device().is_cpu()) {
@@ -24,6 +34,17 @@ bool takes_pool(const char* op, const at::Tensor& input) {
     return false;
   }
   return true;
+}
+
+at::Tensor average(Pool2dParams params, const at::Tensor& input) {
+  at::Tensor output = allocate(params, input);
+  if (output.numel() == 0) return output;
+  if (dtype_of(input) == DType::float32) {
+    run_average<float>(params, input, output);
+  } else {
+    run_average<double>(params, input, output);
+  }
+  return output;
 }
 
 at::Tensor allocate(Pool2dParams& params, const at::Tensor& input) {

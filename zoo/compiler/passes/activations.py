@@ -41,7 +41,7 @@ def activation(node: Any) -> str | None:
         return None
     if node.target is _aten.leaky_relu.default and given["negative_slope"] != 0.01:
         return None
-    return _NAMES[node.target]  # type: ignore[index]
+    return _NAMES[node.target]
 
 
 def unify_activations(graph_module: fx.GraphModule) -> int:
@@ -76,7 +76,7 @@ def _unify_product(node: fx.Node) -> int:
     for one, other in _factors(node):
         gates = {_aten.sigmoid.default: _aten.silu, _aten.hardsigmoid.default: _aten.hardswish}
         if isinstance(other, fx.Node) and other.target in gates and other.args[0] is one:
-            replace(node, gates[other.target].default, (one,))  # type: ignore[index]
+            replace(node, gates[other.target].default, (one,))
             return 1
         source = _relu6_of_plus_3(one)
         if source is not None and _near(other, 1 / 6):
@@ -95,7 +95,7 @@ def _unify_product(node: fx.Node) -> int:
     return 0
 
 
-def _gelu(node: Any) -> fx.Node | None:
+def _gelu(node: Any) -> Any:
     """x where the call computes x * 0.5 * (1 + erf(x / sqrt 2)), in any order."""
     factors, halves, source = [node], 1.0, None
     leaves: list[Any] = []
@@ -113,9 +113,9 @@ def _gelu(node: Any) -> fx.Node | None:
     for one, other in (leaves, leaves[::-1]):
         source = _plus(other, 1)
         if is_call(source, _aten.erf.default):
-            for inner, number in _factors(source.args[0]):  # type: ignore[union-attr]
+            for inner, number in _factors(source.args[0]):
                 if inner is one and _near(number, math.sqrt(0.5)):
-                    return one  # type: ignore[no-any-return]
+                    return one
     return None
 
 

@@ -45,7 +45,7 @@ def unify_batch_norm(graph_module: fx.GraphModule) -> int:
         if given.get("training") or mean is None or variance is None:
             continue
         if not is_float32(given["input"]) or not all(
-            value is node or is_call(value, operator.getitem) and value.args[1] == 0
+            value is node or (is_call(value, operator.getitem) and value.args[1] == 0)
             for value in results
         ):
             continue
@@ -153,7 +153,7 @@ def fold_into_previous(graph_module: fx.GraphModule) -> int:
             ),
             activation=arguments(node)["activation"],
         )
-        replace(node, layer.target, (), changed)  # type: ignore[arg-type]
+        replace(node, layer.target, (), changed)
         count += 1
     clean(graph_module)
     return count
@@ -193,7 +193,7 @@ def fold_into_next(graph_module: fx.GraphModule) -> int:
             input=arguments(source)["input"],
             **_parameters(node, (wide * scale).reshape(weight.shape), bias + extra),
         )
-        replace(node, node.target, (), changed)  # type: ignore[arg-type]
+        replace(node, node.target, (), changed)
         count += 1
     clean(graph_module)
     return count

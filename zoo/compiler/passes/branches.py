@@ -11,18 +11,16 @@ from torch.nn.functional import pad
 from zoo.compiler.graph import (
     add_constant,
     arguments,
-    calls,
     clean,
     constant,
     is_call,
-    is_float32,
     replace,
-    same_shape,
+    sums,
     used_once,
     with_arguments,
 )
 
-_aten, _zoo = torch.ops.aten, torch.ops.zoo
+_zoo = torch.ops.zoo
 
 
 class _Kernel(NamedTuple):
@@ -34,10 +32,7 @@ class _Kernel(NamedTuple):
 def merge_branches(graph_module: fx.GraphModule) -> int:
     """``conv3x3(x) + conv1x1(x) + scale_shift(x) + x``: one 3x3, its kernel the sum of theirs."""
     count = 0
-    for node in calls(graph_module, _aten.add.Tensor):
-        one, other = node.args[:2]
-        if not is_float32(node) or arguments(node)["alpha"] != 1 or not same_shape(one, other):
-            continue
+    for node, one, other in sums(graph_module):
         for base, branch in ((one, other), (other, one)):
             merged = _merged(base, branch)
             if merged is None:
@@ -73,7 +68,7 @@ def _merged(base: Any, branch: Any) -> _Kernel | None:
         room = large.weight.shape[2 + axis] - small.weight.shape[2 + axis]
         step = given["dilation"][axis]
         # With other dilations than 1, the taps fit where they coincide: only for single ones.
-        if margin < 0 or step != 1 and small.weight.shape[2 + axis] != 1 or margin % step:
+        if margin < 0 or (step != 1 and small.weight.shape[2 + axis] != 1) or margin % step:
             return None
         before = margin // step
         if room != 2 * before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ def fold_constants(graph_module: fx.GraphModule) -> int:
         elif isinstance(value, (int, float, bool)):
             for user in list(node.users):
                 user.args, user.kwargs = fx.node.map_arg(
-                    (user.args, user.kwargs), lambda arg, n=node, v=value: v if arg is n else arg
+                    (user.args, user.kwargs), partial(_exchanged, node, value)
                 )
             count += 1
     clean(graph_module)
@@ -58,6 +59,10 @@ def _can_fold(node: fx.Node, values: dict[fx.Node, Any]) -> bool:
         and not node.target._schema.is_mutable
         and not node.is_impure()
     )
+
+
+def _exchanged(old: fx.Node, value: Any, argument: fx.Node) -> Any:
+    return value if argument is old else argument
 
 
 def _bytes(value: Any) -> int:

@@ -34,12 +34,8 @@ def functionalize(graph_module: fx.GraphModule) -> int:
             if target is not None:
                 new = insert(node, target, node.args, dict(node.kwargs), like=node)
                 order[new] = order[node]
-                written[0].replace_all_uses_with(
-                    new,
-                    lambda user, since=order[node], new=new: (
-                        user is not new and order[user] > since
-                    ),
-                )
+                for user in [user for user in written[0].users if order[user] > order[node]]:
+                    user.replace_input_with(written[0], new)
                 bypass(node, new)
                 aliases.add(new)
                 count += 1
@@ -49,11 +45,10 @@ def functionalize(graph_module: fx.GraphModule) -> int:
 
 
 def written_state(node: fx.Node) -> str | None:
-    """ "inputs" or "buffers" if the call changes such; None otherwise."""
-    if is_call(node, _aten.batch_norm.default) and node.args[5] and node.args[3] is not None:
-        return "buffers"
-    if is_call(node, _aten.instance_norm.default) and node.args[5] and node.args[3] is not None:
-        return "buffers"
+    """Which of the caller's tensors the call changes: "inputs", "buffers", or None."""
+    # Both update running statistics, args[3], where args[5] is true; their schemas do not say so.
+    if is_call(node, _aten.batch_norm.default, _aten.instance_norm.default):
+        return "buffers" if node.args[5] and node.args[3] is not None else None
     for source in _written(node):
         while source.op == "call_function" and (views := list(_viewed(source))):
             source = views[0]
@@ -101,7 +96,7 @@ def _functional(node: fx.Node) -> OpOverload | None:
     dtypes = {value.dtype for value in values if isinstance(value, Tensor)}
     own = node.meta["val"].dtype
     mixed = any(dtype.is_floating_point or dtype.is_complex for dtype in dtypes - {own})
-    if mixed or not own.is_floating_point and len(dtypes) > 1:
+    if mixed or (not own.is_floating_point and len(dtypes) > 1):
         return None  # in place, the result keeps its dtype; otherwise types are promoted
     return target
 

@@ -16,6 +16,7 @@ from zoo.compiler.graph import (
     is_float32,
     replace,
     same_shape,
+    sums,
     used_once,
     with_arguments,
 )
@@ -32,14 +33,11 @@ def fuse_residual(graph_module: fx.GraphModule) -> int:
     layers = (_zoo.conv2d.default, _zoo.linear.default)
     order = {node: index for index, node in enumerate(graph_module.graph.nodes)}
     count = 0
-    for node in calls(graph_module, _aten.add.Tensor):
-        one, other = node.args[:2]
-        if not is_float32(node) or arguments(node)["alpha"] != 1 or not same_shape(one, other):
-            continue
+    for node, one, other in sums(graph_module):
         for layer, residual in sorted(
             ((one, other), (other, one)), key=lambda pair: -order.get(pair[0], -1)
         ):
-            if not is_call(layer, *layers) or not used_once(layer) or not is_float32(residual):
+            if not is_call(layer, *layers) or not used_once(layer):
                 continue
             if arguments(layer)["activation"] != "none" or arguments(layer)["residual"]:
                 continue
@@ -69,20 +67,16 @@ def fuse_gates(graph_module: fx.GraphModule) -> int:
 def fuse_shift(graph_module: fx.GraphModule) -> int:
     """What is added to a scaled map is its shift."""
     count = 0
-    for node in calls(graph_module, _aten.add.Tensor):
-        one, other = node.args[:2]
-        if not is_float32(node) or arguments(node)["alpha"] != 1 or not same_shape(one, other):
-            continue
+    for node, one, other in sums(graph_module):
         for scaled, shift in ((one, other), (other, one)):
             if not is_call(scaled, _zoo.scale_shift.default) or not used_once(scaled):
                 continue
             given = arguments(scaled)
             if given["shift"] is not None or given["activation"] != "none":
                 continue
-            if is_float32(shift):
-                replace(node, _zoo.scale_shift.default, (), with_arguments(scaled, shift=shift))
-                count += 1
-                break
+            replace(node, _zoo.scale_shift.default, (), with_arguments(scaled, shift=shift))
+            count += 1
+            break
     clean(graph_module)
     return count
 
@@ -97,7 +91,7 @@ def fuse_activation(graph_module: fx.GraphModule) -> int:
         if not isinstance(source, fx.Node) or not used_once(source):
             continue
         if is_call(source, *fused) and arguments(source)["activation"] == "none":
-            replace(node, source.target, (), with_arguments(source, activation=name))  # type: ignore[arg-type]
+            replace(node, source.target, (), with_arguments(source, activation=name))
             count += 1
         elif is_call(source, _aten.add.Tensor) and arguments(source)["alpha"] == 1:
             one, other = source.args[:2]
@@ -126,8 +120,7 @@ def fuse_pool(graph_module: fx.GraphModule) -> int:
             continue
         if not is_max and (
             pool["divisor_override"] is not None
-            or any(pool["padding"])
-            and not pool["count_include_pad"]
+            or (any(pool["padding"]) and not pool["count_include_pad"])
         ):
             continue
         options = {

@@ -7,36 +7,37 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from zoo.compiler.graph import arguments, bypass, calls, clean, constant, dim, replace, same_shape
+from zoo.compiler.graph import (
+    arguments,
+    bypass,
+    calls,
+    clean,
+    constant,
+    dim,
+    overloads,
+    replace,
+    same_shape,
+)
 
 _aten = torch.ops.aten
 
-_ASSERTIONS = tuple(
-    getattr(packet, name)
-    for packet in (
-        _aten._assert_async,
-        _aten._assert_scalar,
-        _aten._assert_tensor_metadata,
-        _aten.sym_constrain_range,
-        _aten.sym_constrain_range_for_size,
-    )
-    for name in packet.overloads()
+_ASSERTIONS = overloads(
+    _aten._assert_async,
+    _aten._assert_scalar,
+    _aten._assert_tensor_metadata,
+    _aten.sym_constrain_range,
+    _aten.sym_constrain_range_for_size,
 )
-_COPIES = tuple(
-    getattr(packet, name)
-    for packet in (
-        _aten.alias,
-        _aten.clone,
-        _aten.contiguous,
-        _aten.detach,
-        _aten.lift_fresh,
-        _aten.lift_fresh_copy,
-        _aten.to,
-        _aten.type_as,
-        _aten._to_copy,
-    )
-    for name in packet.overloads()
-    if not name.endswith("out")
+_COPIES = overloads(
+    _aten.alias,
+    _aten.clone,
+    _aten.contiguous,
+    _aten.detach,
+    _aten.lift_fresh,
+    _aten.lift_fresh_copy,
+    _aten.to,
+    _aten.type_as,
+    _aten._to_copy,
 )
 _DROPOUTS = (
     _aten.dropout.default,
@@ -97,9 +98,9 @@ def _unchanged(node: fx.Node) -> fx.Node | None:
     before, after = source.meta.get("val"), node.meta.get("val")
     if not isinstance(before, Tensor) or not isinstance(after, Tensor):
         return None
-    if before.dtype != after.dtype or before.device != after.device:
-        if before.device.type != "meta" or before.dtype != after.dtype:
-            return None
+    # What a pass has added describes itself on the meta device.
+    if before.dtype != after.dtype or before.device not in (after.device, torch.device("meta")):
+        return None
     if target in _COPIES:
         return source
     if target in _SHAPES:
@@ -137,14 +138,14 @@ def compose_permutations(graph_module: fx.GraphModule) -> int:
     return count
 
 
-def permutation(node: fx.Node) -> list[int]:
+def permutation(node: Any) -> list[int]:
     """Output axis i of the permute, transpose or t is the input's axis permutation(node)[i]."""
     rank = dim(node.args[0])
-    order = list(range(rank))
     if node.target is _aten.permute.default:
-        return [axis % rank for axis in node.args[1]]  # type: ignore[union-attr,operator]
+        return [axis % rank for axis in node.args[1]]
+    order = list(range(rank))
     one, two = node.args[1:3] if node.target is _aten.transpose.int else (0, rank - 1)
-    order[one], order[two] = order[two], order[one]  # type: ignore[index]
+    order[one], order[two] = order[two], order[one]
     return order
 
 

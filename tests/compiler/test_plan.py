@@ -1,0 +1,171 @@
+"""Plans give what the graph gives, whatever the layout of inputs and the ops between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from helpers import Function, graph_of
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.compiler import Network, PlanError, capture, rewrite
+
+
+def steps(network: Network, *inputs: Tensor) -> Counter[str]:
+    """How often each kind of step occurs in the plan for these inputs."""
+    return Counter(step.op for step in network.plan(list(inputs))[1].steps)
+
+
+def check(function: Any, *inputs: Any, **modules: nn.Module) -> Network:
+    """Compare plans with the function itself, for the inputs as they are and in channels_last."""
+    captured = graph_of(function, *inputs, **modules)
+    rewrite(captured.graph_module)
+    network = Network(captured)
+    turned = [
+        x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs
+    ]
+    holder = nn.Module()
+    for name, module in modules.items():
+        holder.add_module(name, module)
+    for case in (inputs, turned):
+        with torch.no_grad():
+            torch.testing.assert_close(
+                network(*case), function(holder, *case), rtol=1e-4, atol=1e-5
+            )
+    return network
+
+
+IMAGE = (2, 20, 13, 9)
+
+
+def test_convolution_with_residual_and_pool() -> None:
+    conv = nn.Conv2d(20, 20, 3, padding=1)
+    network = check(lambda m, x: F.relu(m.conv(x) + x), torch.randn(IMAGE), conv=conv)
+    assert steps(network, torch.randn(IMAGE)) == {"conv2d": 1}
+    network = check(lambda m, x: F.max_pool2d(F.relu(m.conv(x)), 2), torch.randn(IMAGE), conv=conv)
+    assert steps(network, torch.randn(IMAGE)) == {"conv2d": 1}
+
+
+@pytest.mark.parametrize("pad", [(0, 1, 0, 1), (2, 1, 0, 3)])
+def test_padding_on_some_sides_needs_no_copy(pad: tuple[int, ...]) -> None:
+    conv = nn.Conv2d(20, 24, 3, stride=2)
+    network = check(lambda m, x: m.conv(F.pad(x, pad)), torch.randn(IMAGE), conv=conv)
+    assert steps(network, torch.randn(IMAGE)) == {"conv2d": 1}
+
+
+def test_negative_padding_and_two_readers() -> None:
+    conv = nn.Conv2d(20, 20, 3)
+    check(lambda m, x: m.conv(F.pad(x, (-1, 2, 0, 0))), torch.randn(IMAGE), conv=conv)
+
+    def two(m: Any, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1))
+        return m.conv(padded) + padded[:, :, 1:-1, 1:-1]
+
+    check(two, torch.randn(IMAGE), conv=conv)
+
+
+def test_concatenations_are_written_in_place() -> None:
+    convs = {f"conv{i}": nn.Conv2d(8 + 4 * i, 4, 1) for i in range(3)}
+    first = nn.Conv2d(3, 8, 1)
+
+    def dense(m: Any, x: Tensor) -> Tensor:
+        features = [m.first(x)]
+        for i in range(3):
+            features.append(getattr(m, f"conv{i}")(torch.cat(features, 1)))
+        return torch.cat(features, 1)
+
+    network = check(dense, torch.randn(2, 3, 7, 5), first=first, **convs)
+    assert steps(network, torch.randn(2, 3, 7, 5)) == {"conv2d": 4}
+
+
+def test_concatenations_that_need_copies() -> None:
+    conv = nn.Conv2d(6, 6, 1)
+    check(lambda m, x: torch.cat([x, m.conv(x), m.conv(x)], 1), torch.randn(2, 6, 5, 5), conv=conv)
+
+    def twice(m: Any, x: Tensor) -> Tensor:
+        y = m.conv(x)
+        return torch.cat([y, y, x], 1)
+
+    check(twice, torch.randn(2, 6, 5, 5), conv=conv)
+    check(lambda m, x: torch.cat([m.conv(x), x], 2), torch.randn(2, 6, 5, 5), conv=conv)
+    check(lambda m, x: torch.cat([x[0, 0], x[1, 0]], -1), torch.randn(2, 6, 5, 5))
+
+
+def test_views_cost_nothing() -> None:
+    linear = nn.Linear(20, 7)
+
+    def head(m: Any, x: Tensor) -> Tensor:
+        return m.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+    network = check(head, torch.randn(IMAGE), linear=linear)
+    assert steps(network, torch.randn(IMAGE)) == {"adaptive_avg_pool2d": 1, "linear": 1}
+
+    def mlp(m: Any, x: Tensor) -> Tensor:  # as in ConvNeXt: channels last, then a linear layer
+        return F.gelu(m.linear(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+    check(mlp, torch.randn(IMAGE), linear=linear)
+    check(lambda m, x: m.linear(x.flatten(2).transpose(1, 2)), torch.randn(IMAGE), linear=linear)
+    check(lambda m, x: m.linear(x.reshape(-1, 20)), torch.randn(IMAGE), linear=linear)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid() + 1,
+        lambda m, x: torch.relu(x + 2) * 0.5 - x / 3,
+        lambda m, x: x.amax(1, keepdim=True) + x,
+        lambda m, x: x.softmax(1),
+        lambda m, x: F.layer_norm(x, x.shape[1:]),
+        lambda m, x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False) * 2,
+        lambda m, x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+        lambda m, x: F.adaptive_avg_pool2d(x, (4, 5)),
+        lambda m, x: F.interpolate(x, scale_factor=2.0),
+        lambda m, x: list(x.chunk(2, 1)),
+        lambda m, x: {"a": x.argmax(1), "b": [x + 1, (x.flatten(1),)]},
+        lambda m, x: F.gelu(x, approximate="tanh") + F.leaky_relu(x, 0.3),
+        lambda m, x: (x, x.mT, x[:, 3:7]),
+        lambda m, x: x[:, [1, 0, 2]].double().sum((1, 2)),
+        lambda m, x: x.unflatten(1, (4, 5)).sum(1) * 2,
+    ],
+)
+def test_what_is_not_ours_runs_too(function: Any) -> None:
+    check(function, torch.randn(IMAGE))
+
+
+def test_sizes_and_callers() -> None:
+    def by_height(m: Any, x: Tensor) -> Tensor:
+        return m.conv(x).relu() if x.shape[2] > 10 else m.conv(x).mean((2, 3))
+
+    model = Function(by_height, conv=nn.Conv2d(3, 16, 3, padding=1)).eval()
+
+    def rewritten(args: Any, kwargs: Any) -> Any:
+        captured = capture(model, args, kwargs)
+        rewrite(captured.graph_module)
+        return captured
+
+    network = Network(rewritten((torch.randn(1, 3, 8, 8),), {}), recapture=rewritten)
+    images = [torch.randn(1 + i % 3, 3, 8 + 4 * (i % 2), 20 - i // 6) for i in range(12)]
+    with torch.no_grad():
+        expected = [model(x) for x in images]
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(3):
+                for got, wanted in zip(pool.map(network, images), expected, strict=True):
+                    torch.testing.assert_close(got, wanted)
+    assert len(network.captured) == 2
+    with pytest.raises(PlanError, match="not captured for inputs"):
+        Network(network.captured[0])(torch.randn(1, 3, 12, 8))
+
+
+def test_results_are_fresh() -> None:
+    network = check(lambda m, x: (x + 1).relu(), torch.randn(IMAGE))
+    x = torch.randn(IMAGE)
+    one = network(x)
+    copy = one.clone()
+    network(x * 2)
+    assert torch.equal(one, copy)
+    identity = check(lambda m, x: x, torch.randn(IMAGE))
+    assert identity(x).data_ptr() != x.data_ptr()
