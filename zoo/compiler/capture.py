@@ -1,0 +1,243 @@
+"""A module's ATen graph, by torch.export, with what a caller needs to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.fx.experimental import _config as shape_config
+from torch.utils import _pytree as pytree
+
+from zoo.compiler.passes.functionalize import functionalize, written_state
+from zoo.errors import ZooError
+
+_aten = torch.ops.aten
+
+# What holds a network's own state, as opposed to what it is called with.
+_STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+
+
+class CaptureError(ZooError):
+    """The module's graph cannot be taken; it can still run as it is."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A module in eval mode as a functional graph of ATen ops.
+
+    Attributes:
+        graph_module: its placeholders are the flattened inputs, its output the tuple of flattened
+            outputs; parameters, buffers and constants are attributes (one level deep, so
+            ``getattr(graph_module, node.target)``) which share the module's memory.
+        in_spec: how ``(args, kwargs)`` are flattened.
+        out_spec: how the outputs are put together again.
+        dynamic: for each flattened input its dimensions whose sizes may differ from the example's.
+        examples: the flattened example inputs, tensors without their data (on the meta device).
+        guards: conditions on sizes, by the symbols of the placeholders' ``meta["val"]``.
+    """
+
+    graph_module: fx.GraphModule
+    in_spec: pytree.TreeSpec
+    out_spec: pytree.TreeSpec
+    dynamic: tuple[tuple[int, ...], ...]
+    examples: tuple[Any, ...]
+    guards: tuple[sympy.Basic, ...]
+
+    def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> list[Any]:
+        """The graph's inputs for a call. Raises TypeError where the structure is another one."""
+        kwargs = dict(kwargs or {})
+        known = self.in_spec.child(1).context
+        if kwargs.keys() == set(known):
+            kwargs = {name: kwargs[name] for name in known}
+        leaves, spec = pytree.tree_flatten((args, kwargs))
+        if spec != self.in_spec:
+            raise TypeError(
+                "the inputs are structured differently from the example's; "
+                "optimize again with such an example"
+            )
+        return leaves
+
+    def unflatten(self, outputs: Iterable[Any]) -> Any:
+        """What the module returns, from the graph's flat outputs."""
+        return pytree.tree_unflatten(outputs, self.out_spec)
+
+    def accepts(self, inputs: Iterable[Any]) -> bool:
+        """Whether the graph computes what the module would for these flattened inputs."""
+        placeholders = self.graph_module.graph.find_nodes(op="placeholder")
+        sizes: dict[sympy.Basic, int] = {}
+        for node, example, given in zip(placeholders, self.examples, inputs, strict=True):
+            if not isinstance(example, Tensor):
+                if type(example) is not type(given) or example != given:
+                    return False
+                continue
+            value = node.meta["val"]
+            if (
+                not isinstance(given, Tensor)
+                or given.dtype != example.dtype
+                or given.device != value.device
+                or given.dim() != value.dim()
+            ):
+                return False
+            for size, actual in zip(value.shape, given.shape, strict=True):
+                if isinstance(size, torch.SymInt) and isinstance(size.node.expr, sympy.Symbol):
+                    if sizes.setdefault(size.node.expr, actual) != actual:
+                        return False
+                elif isinstance(size, torch.SymInt):
+                    if size.node.expr.subs(sizes) != actual:
+                        return False
+                elif size != actual:
+                    return False
+        return all(guard.subs(sizes) == sympy.true for guard in self.guards)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph as the module would run."""
+        return self.unflatten(self.graph_module(*self.flatten(args, kwargs)))
+
+
+def capture(
+    module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None
+) -> Captured:
+    """Take the graph of ``module(*args, **kwargs)`` for inference.
+
+    Batch, height and width of the inputs stay open where the module allows. The module is not
+    changed, and the graph shares its tensors. Works under inference_mode and no_grad.
+
+    Args:
+        module: in eval mode.
+        args: example inputs; tensors may lie in tuples, lists and dicts.
+        kwargs: the same by name.
+
+    Raises:
+        CaptureError: training mode, control flow that depends on data, changes to buffers or
+            inputs, or whatever else torch.export cannot trace.
+    """
+    name = type(module).__name__
+    if module.training:
+        raise CaptureError(f"{name} is in training mode; call .eval() first")
+    kwargs = dict(kwargs or {})
+    program = _export(module, args, kwargs)
+    graph_module = _with_state(program, name)
+    functionalize(graph_module)
+    _check_state(graph_module, name)
+    if _mutates(graph_module):
+        # An in-place op while a view of its input lives: PyTorch's own functionalisation knows.
+        program = program.run_decompositions({})
+        if any(
+            spec.kind is not OutputKind.USER_OUTPUT for spec in program.graph_signature.output_specs
+        ):
+            raise CaptureError(f"{name} changes its inputs or buffers; that cannot be captured")
+        graph_module = _with_state(program, name)
+    flat, _ = pytree.tree_flatten((args, kwargs))
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    spec = program.call_spec
+    assert spec.in_spec is not None
+    assert spec.out_spec is not None
+    return Captured(
+        graph_module,
+        spec.in_spec,
+        spec.out_spec,
+        tuple(_dynamic(node.meta.get("val")) for node in placeholders),
+        tuple(leaf.to("meta") if isinstance(leaf, Tensor) else leaf for leaf in flat),
+        tuple(_guards(placeholders)),
+    )
+
+
+def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
+    """By the first way that works: sizes open, sizes fixed, dynamo."""
+    open_sizes = ShapesCollection()  # type: ignore[no-untyped-call]
+    for leaf in pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, Tensor) and leaf.dim() > 0:
+            axes = (0, 2, 3) if leaf.dim() == 4 else (0,)
+            open_sizes[leaf] = dict.fromkeys(axes, Dim.AUTO)
+    ways: list[Callable[[], ExportedProgram]] = [
+        lambda: torch.export.export(module, args, kwargs, dynamic_shapes=open_sizes, strict=False),
+        lambda: torch.export.export(module, args, kwargs, strict=False),
+        lambda: torch.export.export(module, args, kwargs, strict=True),
+    ]
+    reason: Exception | None = None
+    inference = any(tensor.is_inference() for tensor in module.state_dict().values())
+    for way in ways:
+        # backed_size_oblivious keeps a batch of 1 open: only code that asks for 1 makes it special.
+        with (
+            torch.inference_mode(inference),
+            torch.no_grad(),
+            shape_config.patch(  # type: ignore[attr-defined]
+                backed_size_oblivious=True
+            ),
+        ):
+            try:
+                return way()
+            except Exception as error:  # whatever the module's code and three tracers raise
+                reason = reason or error
+    lines = str(reason).strip().splitlines() or [""]
+    raise CaptureError(
+        f"{type(module).__name__} cannot be captured: {type(reason).__name__}: {lines[0]}"
+    ) from reason
+
+
+def _with_state(program: ExportedProgram, name: str) -> fx.GraphModule:
+    """The program's graph with its state as attributes instead of inputs."""
+    root, graph = nn.Module(), fx.Graph()
+    specs = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder" and specs[node.name].kind in _STATE:
+            target = specs[node.name].target
+            assert target is not None
+            source = program.state_dict if target in program.state_dict else program.constants
+            root.register_buffer(node.name, source[target].detach())
+            copy = graph.get_attr(node.name)
+            copy.meta = dict(node.meta)
+        else:
+            if node.op == "placeholder" and specs[node.name].kind is not InputKind.USER_INPUT:
+                raise CaptureError(f"{name} uses a custom object; that cannot be captured")
+            if node.op == "get_attr":
+                setattr(root, node.target, getattr(program.graph_module, node.target))
+            copy = graph.node_copy(node, copies.__getitem__)
+        copies[node] = copy
+    return fx.GraphModule(root, graph, class_name=name)
+
+
+def _check_state(graph_module: fx.GraphModule, name: str) -> None:
+    """Refuse a graph that changes the module's buffers or the caller's inputs."""
+    for node in graph_module.graph.nodes:
+        written = written_state(node)
+        if written is not None:
+            raise CaptureError(
+                f"{name} changes its {written} in {node.target}; that cannot be captured"
+            )
+
+
+def _mutates(graph_module: fx.GraphModule) -> bool:
+    return any(
+        isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+        for node in graph_module.graph.nodes
+    )
+
+
+def _dynamic(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, Tensor):
+        return ()
+    return tuple(axis for axis, size in enumerate(value.shape) if not isinstance(size, int))
+
+
+def _guards(placeholders: Iterable[fx.Node]) -> Iterable[sympy.Basic]:
+    """The conditions under which the traced path is the module's."""
+    for node in placeholders:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and hasattr(value, "fake_mode"):
+            shapes = value.fake_mode.shape_env
+            return [guard.expr for guard in shapes.guards if not _about_layout(guard)]
+    return []
+
+
+def _about_layout(guard: Any) -> bool:
+    """Whether it only says which memory format a fake convolution's output has."""
+    where = guard.sloc.framework_loc
+    return where is not None and where.filename.endswith("fake_impls.py") and where.name == "conv"
