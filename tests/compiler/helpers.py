@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -73,7 +74,7 @@ def check(
     captured = capture(module, inputs)
     counts = run_passes(captured, *passes)
     actual = captured(*inputs)
-    expected = module.double()(*(each.double() for each in inputs))
+    expected = copy.deepcopy(module).double()(*(each.double() for each in inputs))
     torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-5)
     assert counts[-1] == count
     return ops(captured)

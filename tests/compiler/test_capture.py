@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -88,6 +89,18 @@ def test_sizes_that_cannot_be_open_are_fixed():
     assert captured.accepts([torch.randn(2, 3, 8, 8)])
 
 
+def test_sizes_that_the_module_checks_are_fixed():
+    def function(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] != 8:
+            raise ValueError("as vision transformers do")
+        return x + 1
+
+    captured = graph_of(function, torch.randn(1, 3, 8, 8))
+    assert captured.dynamic == ((0, 3),)
+    assert captured.accepts([torch.randn(2, 3, 8, 5)])
+    assert not captured.accepts([torch.randn(2, 3, 5, 8)])
+
+
 def test_nested_inputs_and_outputs():
     def function(_: nn.Module, x: torch.Tensor, more: dict[str, torch.Tensor]) -> object:
         return {"sum": x + more["a"], "both": (x, [more["b"] * 2, None])}
@@ -168,3 +181,18 @@ def test_writing_into_a_view_is_made_functional():
     for target in ops(captured):
         assert not hasattr(target, "_schema") or not target._schema.is_mutable
     torch.testing.assert_close(captured(x), function(nn.Module(), x))
+
+
+def test_sizes_whose_formula_grows_with_every_layer_are_fixed():
+    def function(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        for _layer in range(6):
+            height = x.shape[2]
+            room = max((math.ceil(height / 2) - 1) * 2 + 3 - height, 0)
+            x = nn.functional.max_pool2d(
+                nn.functional.pad(x, (1, 1, room // 2, room - room // 2)), 3, 2
+            )
+        return x
+
+    captured = graph_of(function, torch.randn(1, 3, 64, 64))
+    assert captured.dynamic == ((0,),)
+    assert captured.accepts([torch.randn(5, 3, 64, 64)])

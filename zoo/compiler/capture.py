@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +14,11 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.fx.experimental import _config as shape_config
-from torch.fx.experimental.symbolic_shapes import ShapeGuard
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from zoo.compiler.passes.functionalize import functionalize, written_state
 from zoo.errors import ZooError
-
-_aten = torch.ops.aten
 
 # What holds a network's own state, as opposed to what it is called with.
 _STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -86,13 +86,14 @@ class Captured:
             ):
                 return False
             for size, actual in zip(value.shape, given.shape, strict=True):
-                if isinstance(size, torch.SymInt) and isinstance(size.node.expr, sympy.Symbol):
-                    if sizes.setdefault(size.node.expr, actual) != actual:
-                        return False
-                elif isinstance(size, torch.SymInt):
-                    if size.node.expr.subs(sizes) != actual:
-                        return False
-                elif size != actual:
+                formula = _formula(size)
+                if formula is None:
+                    wanted = int(size)
+                elif isinstance(formula, sympy.Symbol):
+                    wanted = sizes.setdefault(formula, actual)
+                else:
+                    wanted = formula.subs(sizes)
+                if wanted != actual:
                     return False
         return all(guard.subs(sizes) == sympy.true for guard in self.guards)
 
@@ -150,34 +151,66 @@ def capture(
 
 
 def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
-    """By the first way that works: sizes open, sizes fixed, dynamo."""
-    open_sizes = ShapesCollection()
-    for leaf in pytree.tree_leaves((args, kwargs)):
-        if isinstance(leaf, Tensor) and leaf.dim() > 0:
-            axes = (0, 2, 3) if leaf.dim() == 4 else (0,)
-            open_sizes[leaf] = {axis: Dim.AUTO for axis in axes}
-    ways: list[Callable[[], ExportedProgram]] = [
-        lambda: torch.export.export(module, args, kwargs, dynamic_shapes=open_sizes, strict=False),
-        lambda: torch.export.export(module, args, kwargs, strict=False),
-        lambda: torch.export.export(module, args, kwargs, strict=True),
-    ]
+    """By the first way that works: all sizes open, the batch open, all fixed, dynamo."""
+
+    def export(axes: tuple[int, ...], strict: bool = False) -> ExportedProgram:
+        sizes = ShapesCollection()  # type: ignore[no-untyped-call]
+        for leaf in pytree.tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor) and axes and leaf.dim() > 0:
+                sizes[leaf] = dict.fromkeys(axes if leaf.dim() == 4 else (0,), Dim.AUTO)
+        with _SimpleSizes() if len(axes) > 1 else nullcontext():
+            return torch.export.export(
+                module, args, kwargs, dynamic_shapes=sizes if axes else None, strict=strict
+            )
+
     reason: Exception | None = None
     inference = any(tensor.is_inference() for tensor in module.state_dict().values())
-    for way in ways:
+    for axes, strict in (((0, 2, 3), False), ((0,), False), ((), False), ((), True)):
         # backed_size_oblivious keeps a batch of 1 open: only code that asks for 1 makes it special.
         with (
             torch.inference_mode(inference),
             torch.no_grad(),
-            shape_config.patch(backed_size_oblivious=True),
+            shape_config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
+            warnings.catch_warnings(),
         ):
+            # Of caches that the module keeps in attributes, which export puts back as they were.
+            warnings.simplefilter("ignore", UserWarning)
             try:
-                return way()
-            except Exception as error:  # whatever the module's code and three tracers raise
-                reason = reason or error
+                return export(axes, strict)
+            except Exception as error:  # whatever the module's code and the tracers raise
+                reason = error if reason is None or isinstance(reason, _Unwieldy) else reason
     lines = str(reason).strip().splitlines() or [""]
     raise CaptureError(
         f"{type(module).__name__} cannot be captured: {type(reason).__name__}: {lines[0]}"
     ) from reason
+
+
+class _Unwieldy(Exception):
+    """Open sizes have become expressions that take minutes to reason about."""
+
+
+class _SimpleSizes(TorchFunctionMode):
+    """Stops a trace in which the formula of a size grows with every layer.
+
+    TensorFlow's "same" padding makes such: dm_nfnet_f0 would take two minutes and a half.
+    """
+
+    _LIMIT = 40  # operations in one formula; ((h - 1) // 32 + 1) ** 2 has 6
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            for size in result.shape:
+                formula = _formula(size)
+                if formula is not None and formula.count_ops() > self._LIMIT:
+                    raise _Unwieldy
+        return result
 
 
 def _with_state(program: ExportedProgram, name: str) -> fx.GraphModule:
@@ -223,11 +256,15 @@ def _mutates(graph_module: fx.GraphModule) -> bool:
 def _dynamic(value: Any) -> tuple[int, ...]:
     if not isinstance(value, Tensor):
         return ()
-    return tuple(
-        axis
-        for axis, size in enumerate(value.shape)
-        if isinstance(size, torch.SymInt) and not size.node.expr.is_number
-    )
+    return tuple(axis for axis, size in enumerate(value.shape) if _formula(size) is not None)
+
+
+def _formula(size: Any) -> sympy.Expr | None:
+    """An open size in the symbols of the inputs' sizes; None for a fixed one."""
+    if not isinstance(size, torch.SymInt) or size.node.expr.is_number:
+        return None
+    formula: sympy.Expr = size.node.expr
+    return formula
 
 
 def _guards(placeholders: Iterable[fx.Node]) -> Iterable[sympy.Basic]:
@@ -236,11 +273,13 @@ def _guards(placeholders: Iterable[fx.Node]) -> Iterable[sympy.Basic]:
         value = node.meta.get("val")
         if isinstance(value, Tensor) and hasattr(value, "fake_mode"):
             shapes = value.fake_mode.shape_env
-            return [guard.expr for guard in shapes.guards if not _about_layout(guard)]
+            conditions = (guard.expr for guard in shapes.guards if not _about_layout(guard))
+            # Symbols that turned out to be fixed are numbers in the placeholders.
+            return [condition.xreplace(shapes.replacements) for condition in conditions]
     return []
 
 
-def _about_layout(guard: ShapeGuard) -> bool:
+def _about_layout(guard: Any) -> bool:
     """Whether it only says which memory format a fake convolution's output has."""
     where = guard.sloc.framework_loc
     return where is not None and where.filename.endswith("fake_impls.py") and where.name == "conv"

@@ -112,7 +112,15 @@ def used_once(node: Any) -> bool:
     """Whether it is a node that one other uses, once."""
     if not isinstance(node, fx.Node) or len(node.users) != 1:
         return False
-    return next(iter(node.users)).all_input_nodes.count(node) == 1
+    user, times = next(iter(node.users)), 0
+
+    def count(used: fx.Node) -> fx.Node:
+        nonlocal times
+        times += used is node
+        return used
+
+    fx.node.map_arg((user.args, user.kwargs), count)
+    return times == 1
 
 
 def add_constant(before: fx.Node, value: Tensor, name: str) -> fx.Node:

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import fx
 
-from zoo.compiler.graph import arguments, calls, clean, constant, is_call, is_float32, replace
+from zoo.compiler.graph import (
+    arguments,
+    calls,
+    clean,
+    constant,
+    is_call,
+    is_float32,
+    replace,
+    used_once,
+)
 
 _aten = torch.ops.aten
 
@@ -101,7 +110,7 @@ def _gelu(node: Any) -> Any:
     leaves: list[Any] = []
     while factors:
         factor = factors.pop()
-        pairs = _factors(factor) if is_call(factor, *_PRODUCTS) else []
+        pairs = _factors(factor) if factor is node or used_once(factor) else []
         if pairs and len(leaves) < 4:
             factors += pairs[0]
         elif (number := _number(factor)) is not None:

@@ -36,6 +36,7 @@ _PRODUCTS = (_aten.mul.Tensor, _aten.div.Tensor, _aten.mul.Scalar, _aten.div.Sca
 
 def unify_batch_norm(graph_module: fx.GraphModule) -> int:
     """A BatchNorm with running statistics is a scale and a shift by channel."""
+    clean(graph_module)  # saved statistics that nothing uses
     count = 0
     for node in calls(graph_module, _aten.batch_norm.default, _NATIVE):
         given = arguments(node)

@@ -123,6 +123,7 @@ def unify_linear(graph_module: fx.GraphModule) -> int:
 
 def unify_pools(graph_module: fx.GraphModule) -> int:
     """aten's float32 pools of (N, C, H, W), and means over H and W, become zoo's."""
+    clean(graph_module)  # indices that nothing uses
     count = 0
     for node in calls(graph_module, *_POOLS):
         given = arguments(node)
