@@ -124,7 +124,7 @@ def test_command_lists_the_active_kernels(capability: str) -> None:
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
     active = [row for row in rows if row["active"] and row["dtype"] == "float32"]
-    assert {row["op"] for row in active} == {"conv2d", "max_pool2d", "avg_pool2d"}
+    assert {row["op"] for row in active} == {"conv2d", "max_pool2d", "avg_pool2d", "scale_shift"}
     assert {row["isa"] for row in active} == {capability}
     table = CliRunner().invoke(command, [])
     assert f"instruction set in use: {capability}" in table.stderr
