@@ -152,3 +152,22 @@ def test_inference_only() -> None:
     x = torch.randn(1, 3, 8, 8)
     assert torch.equal(twin(x), fast(x))
     assert not list(fast.parameters())
+
+
+def test_report() -> None:
+    model = randomise(timm.create_model("resnet18"))
+    x = torch.randn(1, 3, 64, 64)
+    fast = zoo.optimize(model, x, keep="zoo")
+    report = fast.report(x)
+    assert [layer.op for layer in report.layers].count("conv2d") == 20
+    assert report.layers[-1].shape == (1, 1000)
+    assert all(layer.seconds > 0 for layer in report.layers)
+    # A convolution's multiply-adds, twice: 64 channels to 64, 3x3, on maps of 16x16.
+    assert report.layers[1].flops == 2 * 64 * 64 * 9 * 16 * 16
+    assert report.weight_bytes > 40e6
+    lines = str(report).splitlines()
+    assert len(lines) == len(report.layers) + 2
+    assert "steps" in lines[-1]
+    slow = OptimizedModule(model, None, "a reason")
+    with pytest.raises(zoo.ZooError, match="a reason"):
+        slow.report(x)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from zoo.compiler.network import Network, PlanError
+from zoo.compiler.report import Report, report
 
 # What callers of image models look for on them.
 _ATTRIBUTES = ("pretrained_cfg", "default_cfg", "num_classes", "num_features", "feature_info")
@@ -49,6 +50,13 @@ class OptimizedModule(nn.Module):
                 except PlanError:
                     pass  # for these sizes there is none: they run as they are
             return self._module[0](*args, **kwargs)
+
+    def report(self, *args: Any, **kwargs: Any) -> Report:
+        """Run on these inputs and say what each step took. Raises PlanError without a plan."""
+        if self.network is None:
+            raise PlanError(f"there is no plan to report on: {self.reason}")
+        with torch.no_grad():
+            return report(self.network, self.network.captured[0].flatten(args, kwargs))
 
     def train(self, mode: bool = True) -> OptimizedModule:
         """Only ``train(False)``; raises RuntimeError otherwise."""
