@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -145,7 +146,7 @@ def main() -> None:
     document = {
         "header": {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": "python benchmarks/networks.py",
+            "command": shlex.join(["python", "benchmarks/networks.py", *sys.argv[1:]]),
             "rivals": "eager PyTorch only, in both memory formats",
             **describe_machine(),
         },

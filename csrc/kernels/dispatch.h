@@ -1,6 +1,7 @@
 // Which instruction sets were built, which the machine has, and which one is in use.
 #pragma once
 
+#include "conv2d_list.h"
 #include "table.h"
 
 namespace zoo {
@@ -26,6 +27,23 @@ const char* isa_error();
 // taken from the level below.
 template <typename T>
 const Kernels<T>& active_kernels();
+
+// The kernel of an implementation; that of gemm for aten, which has none.
+template <typename T>
+const Conv2dKernel<T>& kernel_of(const Kernels<T>& kernels, Conv2dImpl impl) {
+  switch (impl) {
+    case Conv2dImpl::depthwise:
+      return kernels.depthwise;
+    case Conv2dImpl::winograd4:
+      return kernels.winograd4;
+    case Conv2dImpl::winograd2:
+      return kernels.winograd2;
+    case Conv2dImpl::direct:
+      return kernels.direct;
+    default:
+      return kernels.gemm;
+  }
+}
 
 // The table of one level; null if it was not built (other processors) or the machine lacks it.
 const KernelTable* table_of(Isa isa);

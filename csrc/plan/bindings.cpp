@@ -5,6 +5,9 @@
 #include <torch/csrc/jit/python/pybind_utils.h>
 #include <torch/csrc/utils/pybind.h>
 
+#include <array>
+#include <tuple>
+
 #include "ops/arguments.h"
 #include "plan/steps.h"
 
@@ -110,14 +113,13 @@ void scale_shift(Plan& plan, const ViewTuple& input, const ViewTuple& output,
 
 void call(Plan& plan, const std::string& name, const std::string& overload, const py::tuple& args,
           const py::dict& kwargs, const std::vector<ViewTuple>& inputs,
-          const std::vector<ViewTuple>& results, std::vector<int64_t> releases) {
+          const std::vector<ViewTuple>& results) {
   c10::OperatorHandle op =
       c10::Dispatcher::singleton().findSchemaOrThrow(name.c_str(), overload.c_str());
   std::vector<c10::IValue> stack =
       torch::jit::createStackForSchema(op.schema(), torch::jit::tuple_slice(args),
                                        py::reinterpret_borrow<py::kwargs>(kwargs), std::nullopt);
-  plan.add_step(call_step(std::move(op), std::move(stack), views(inputs), views(results),
-                          std::move(releases)));
+  plan.add_step(call_step(std::move(op), std::move(stack), views(inputs), views(results)));
 }
 
 std::vector<at::Tensor> run(Plan& plan, const std::vector<at::Tensor>& inputs) {

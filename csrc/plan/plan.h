@@ -56,7 +56,6 @@ class Frame {
 
   void begin(const std::vector<at::Tensor>& inputs, int64_t workspace_offset, int32_t threads);
   void hold(int64_t buffer, at::Tensor tensor);
-  void release(int64_t buffer) { tensors_[buffer] = at::Tensor(); }
   void end();
 
  private:

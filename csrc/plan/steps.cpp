@@ -2,6 +2,8 @@
 
 #include <ATen/ops/empty_strided.h>
 
+#include <algorithm>
+
 #include "kernels/conv2d_list.h"
 #include "kernels/dispatch.h"
 #include "ops/parallel.h"
@@ -35,7 +37,7 @@ class Conv2dStep final : public Step {
     p.input = strides_of(args.input), p.output = strides_of(args.output);
     if (args.residual) p.residual = strides_of(*args.residual);
     const Conv2dImpl impl = select_conv2d(p, {DType::float32, args.exact, /*prepacked=*/true});
-    kernel_ = &kernel_of(impl);
+    kernel_ = &kernel_of(active_kernels<float>(), impl);
     weight_ = weights.get(args.weight, packing_of(impl, p), p.groups);
     work_ = static_cast<double>(p.batch) * static_cast<double>(p.out_h * p.out_w) *
             static_cast<double>(args.weight.numel());
@@ -52,22 +54,6 @@ class Conv2dStep final : public Step {
   std::string kernel() const override { return kernel_->name; }
 
  private:
-  static const Conv2dKernel<float>& kernel_of(Conv2dImpl impl) {
-    const Kernels<float>& all = active_kernels<float>();
-    switch (impl) {
-      case Conv2dImpl::depthwise:
-        return all.depthwise;
-      case Conv2dImpl::winograd4:
-        return all.winograd4;
-      case Conv2dImpl::winograd2:
-        return all.winograd2;
-      case Conv2dImpl::direct:
-        return all.direct;
-      default:
-        return all.gemm;
-    }
-  }
-
   Conv2dParams params_;
   View input_, output_;
   std::optional<View> residual_;
@@ -169,12 +155,11 @@ void replace_tensors(std::vector<c10::IValue>& stack, Use use) {
 class CallStep final : public Step {
  public:
   CallStep(c10::OperatorHandle op, std::vector<c10::IValue> stack, std::vector<View> views,
-           std::vector<View> results, std::vector<int64_t> releases)
+           std::vector<View> results)
       : op_(std::move(op)),
         stack_(std::move(stack)),
         views_(std::move(views)),
-        results_(std::move(results)),
-        releases_(std::move(releases)) {}
+        results_(std::move(results)) {}
 
   void run(Frame& frame) const override {
     std::vector<c10::IValue> stack = stack_;
@@ -200,7 +185,6 @@ class CallStep final : public Step {
         keep(value);
       }
     }
-    for (const int64_t buffer : releases_) frame.release(buffer);
   }
   std::string kernel() const override {
     return op_.schema().overload_name().empty()
@@ -212,7 +196,6 @@ class CallStep final : public Step {
   c10::OperatorHandle op_;
   std::vector<c10::IValue> stack_;
   std::vector<View> views_, results_;
-  std::vector<int64_t> releases_;
 };
 
 }  // namespace
@@ -234,10 +217,9 @@ std::unique_ptr<Step> scale_shift_step(Activation activation, const View& input,
 }
 
 std::unique_ptr<Step> call_step(c10::OperatorHandle op, std::vector<c10::IValue> stack,
-                                std::vector<View> views, std::vector<View> results,
-                                std::vector<int64_t> releases) {
+                                std::vector<View> views, std::vector<View> results) {
   return std::make_unique<CallStep>(std::move(op), std::move(stack), std::move(views),
-                                    std::move(results), std::move(releases));
+                                    std::move(results));
 }
 
 }  // namespace zoo::plan

@@ -39,7 +39,6 @@ std::unique_ptr<Step> scale_shift_step(Activation activation, const View& input,
 // Any op, through the dispatcher. The tensors in stack, lists included, are replaced by the views,
 // in order; each result becomes a buffer, laid out as `results` says, or is dropped (buffer -1).
 std::unique_ptr<Step> call_step(c10::OperatorHandle op, std::vector<c10::IValue> stack,
-                                std::vector<View> views, std::vector<View> results,
-                                std::vector<int64_t> releases);
+                                std::vector<View> views, std::vector<View> results);
 
 }  // namespace zoo::plan

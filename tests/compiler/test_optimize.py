@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-import warnings
+import time
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.compiler import OptimizedModule
-from zoo.compiler.optimize import difference
+from zoo.compiler.optimize import _slower, difference
 
 timm = pytest.importorskip("timm")
 
@@ -107,16 +107,25 @@ def test_what_cannot_be_captured_runs_as_it_is() -> None:
         assert torch.equal(fast(x), model(x))
 
 
-def test_what_is_slower_runs_as_it_is() -> None:
-    class Lookup(nn.Module):  # nothing here is ours, so a plan can only cost more
-        def forward(self, x: Tensor) -> Tensor:
-            return x.sort(1).values
+def test_the_faster_is_kept() -> None:
+    model, x = nn.Conv2d(3, 8, 3).eval(), torch.randn(1, 3, 8, 8)
 
-    model, x = Lookup().eval(), torch.randn(1, 3, 8, 8)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fast = zoo.optimize(model, x)
-    assert torch.equal(fast(x), model(x))
+    def slow(*inputs: Any) -> Tensor:
+        time.sleep(0.02)
+        return model(*inputs)
+
+    reason = _slower(slow, model, (x,), {})
+    assert reason is not None
+    assert reason.startswith("PyTorch takes")
+    assert _slower(model, Function(lambda m, *inputs: slow(*inputs)).eval(), (x,), {}) is None
+
+
+def test_a_model_says_what_its_inputs_are() -> None:
+    model = timm.create_model("mobilenetv3_small_050").eval()
+    fast = zoo.optimize(model, keep="zoo")
+    x = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        assert close(fast(x), model(x))
 
 
 def test_padding_as_in_tensorflow() -> None:

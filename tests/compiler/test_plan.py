@@ -12,7 +12,7 @@ from helpers import Function, graph_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.compiler import Network, PlanError, capture, rewrite
+from zoo.compiler import CaptureError, Network, PlanError, capture, rewrite
 
 
 def steps(network: Network, *inputs: Tensor) -> Counter[str]:
@@ -169,3 +169,18 @@ def test_results_are_fresh() -> None:
     assert torch.equal(one, copy)
     identity = check(lambda m, x: x, torch.randn(IMAGE))
     assert identity(x).data_ptr() != x.data_ptr()
+
+
+def test_that_there_is_no_plan_is_remembered() -> None:
+    conv, tries = nn.Conv2d(3, 4, 1), []
+    captured = graph_of(lambda m, x: m.conv(x), torch.randn(1, 3, 8, 8), conv=conv)
+
+    def recapture(args: Any, kwargs: Any) -> Any:
+        tries.append(args)
+        raise CaptureError("not these")
+
+    network = Network(captured, recapture=recapture)
+    for _ in range(3):
+        with pytest.raises(PlanError, match="not these"):
+            network(torch.randn(1, 4, 8, 8))
+    assert len(tries) == 1

@@ -54,22 +54,6 @@ const Kernels<T>& kernels_of(const KernelTable& table) {
   }
 }
 
-template <typename T>
-const Conv2dKernel<T>& kernel_of(const Kernels<T>& kernels, Conv2dImpl impl) {
-  switch (impl) {
-    case Conv2dImpl::depthwise:
-      return kernels.depthwise;
-    case Conv2dImpl::winograd4:
-      return kernels.winograd4;
-    case Conv2dImpl::winograd2:
-      return kernels.winograd2;
-    case Conv2dImpl::direct:
-      return kernels.direct;
-    default:
-      return kernels.gemm;
-  }
-}
-
 // Every implementation that can do the case, quick or not.
 inline std::vector<Conv2dImpl> implementations_for(const Conv2dParams& p) {
   std::vector<Conv2dImpl> all;

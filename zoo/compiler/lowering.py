@@ -106,16 +106,14 @@ class Lowering:
     def together(self, parts: Sequence[Value], sizes: Sequence[int], dim: int) -> Value | None:
         """The tensor whose consecutive parts along ``dim`` these are, if they lie so."""
         first = parts[0]
-        whole = first.fake.as_strided(sizes, first.fake.stride(), first.fake.storage_offset())
-        start = 0
+        end = first.fake.storage_offset()
         for part in parts:
-            here = whole.narrow(dim, start, part.fake.shape[dim])
-            start += part.fake.shape[dim]
-            if part.buffer is not first.buffer or part.fake.stride() != here.stride():
+            apart = part.buffer is not first.buffer or part.fake.stride() != first.fake.stride()
+            if apart or part.fake.storage_offset() != end:
                 return None
-            if part.fake.storage_offset() != here.storage_offset():
-                return None
-        return self.view(first, whole)
+            end += part.fake.shape[dim] * part.fake.stride(dim)
+        fake = first.fake
+        return self.view(first, fake.as_strided(sizes, fake.stride(), fake.storage_offset()))
 
     def real(self, node: Any) -> Tensor | None:
         """The tensor that a node names, if it is a constant one."""
@@ -253,9 +251,9 @@ class Lowering:
         self, node: fx.Node, target: OpOverload, args: Any, kwargs: Any, results: list[Tensor]
     ) -> list[Value]:
         values = [self._own(fake, "foreign") for fake in results]
-        bound = arguments_of(target, args, kwargs)
+        # In the schema's order, in which the plan finds the tensors of the call.
         sources = [
-            leaf for leaf in pytree.tree_leaves(list(bound.values())) if isinstance(leaf, Value)
+            one for one in self._leaves(list(arguments(node).values())) if isinstance(one, Value)
         ]
 
         def stand_in(leaf: Any) -> Any:
@@ -272,7 +270,6 @@ class Lowering:
                 named,
                 [one.view() for one in sources],
                 views,
-                [],
             )
 
         read = [value.buffer for value in sources]
@@ -337,19 +334,6 @@ def _joined_maps(node: fx.Node) -> list[fx.Node]:
         for value in values
     )
     return list(bound["tensors"]) if maps and bound["dim"] in (1, -3) else []
-
-
-def arguments_of(target: OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:
-    """A call's arguments by name in the schema's order, defaults included."""
-    bound: dict[str, Any] = {}
-    for index, argument in enumerate(target._schema.arguments):
-        if not argument.kwarg_only and index < len(args):
-            bound[argument.name] = args[index]
-        elif argument.name in kwargs:
-            bound[argument.name] = kwargs[argument.name]
-        else:
-            bound[argument.name] = argument.default_value
-    return bound
 
 
 def four(fake: Tensor) -> Tensor:

@@ -332,7 +332,10 @@ def _cat(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | Non
         return None
     sizes = list(parts[0].fake.shape)
     sizes[dim] = sum(part.fake.shape[dim] for part in parts)
-    whole = lowering.joined.get(node) or lowering.together(parts, sizes, dim)
+    whole = lowering.together(parts, sizes, dim)
+    if whole is not None:
+        return whole
+    whole = lowering.joined.get(node)
     if whole is None:
         map_like = len(sizes) == 4 and dim == 1
         whole = lowering.empty(sizes, node) if map_like else lowering.rows(sizes)

@@ -48,7 +48,8 @@ class Network:
         self.precision = precision
         self.weights = extension.PackedWeights()
         self._recapture = recapture
-        self._plans: OrderedDict[Any, tuple[Any, Lowering, Captured]] = OrderedDict()
+        # That there is no plan is remembered too: it may have taken seconds to find out.
+        self._plans: OrderedDict[Any, tuple[Any, Lowering, Captured] | PlanError] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -63,19 +64,27 @@ class Network:
         """The plan for flattened inputs of these sizes and layouts, and what it was made from."""
         key = (torch.get_num_threads(), *map(_signature, leaves))
         with self._lock:
-            if key in self._plans:
-                self._plans.move_to_end(key)
-                return self._plans[key]
-            captured = self._captured_for(leaves)
-            try:
-                lowering = Lowering(captured.graph_module, leaves, self.precision)
-                plan = build(lowering, self.weights, torch.get_num_threads())
-            except (NotImplementedError, RuntimeError, ValueError) as error:
-                raise PlanError(f"no plan: {str(error).splitlines()[0]}") from error
-            self._plans[key] = plan, lowering, captured
-            if len(self._plans) > MOST_PLANS:
-                self._plans.popitem(last=False)
-            return self._plans[key]
+            if key not in self._plans:
+                try:
+                    self._plans[key] = self._make(leaves)
+                except PlanError as error:
+                    self._plans[key] = error
+                if len(self._plans) > MOST_PLANS:
+                    self._plans.popitem(last=False)
+            self._plans.move_to_end(key)
+            found = self._plans[key]
+        if isinstance(found, PlanError):
+            raise PlanError(str(found))
+        return found
+
+    def _make(self, leaves: list[Any]) -> tuple[Any, Lowering, Captured]:
+        captured = self._captured_for(leaves)
+        try:
+            lowering = Lowering(captured.graph_module, leaves, self.precision)
+            plan = build(lowering, self.weights, torch.get_num_threads())
+        except (NotImplementedError, RuntimeError, ValueError) as error:
+            raise PlanError(f"no plan: {str(error).splitlines()[0]}") from error
+        return plan, lowering, captured
 
     def _captured_for(self, leaves: list[Any]) -> Captured:
         for captured in self.captured:

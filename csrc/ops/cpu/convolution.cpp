@@ -34,27 +34,10 @@ void pack_parts(const at::Tensor& weight, Packing packing, const WeightSize& siz
 }
 
 template <typename T>
-const Conv2dKernel<T>& kernel_of(Conv2dImpl impl) {
-  const Kernels<T>& kernels = active_kernels<T>();
-  switch (impl) {
-    case Conv2dImpl::depthwise:
-      return kernels.depthwise;
-    case Conv2dImpl::direct:
-      return kernels.direct;
-    case Conv2dImpl::winograd4:
-      return kernels.winograd4;
-    case Conv2dImpl::winograd2:
-      return kernels.winograd2;
-    default:
-      return kernels.gemm;
-  }
-}
-
-template <typename T>
 void run(const Conv2dParams& params, Conv2dImpl impl, const at::Tensor& input,
          const at::Tensor& packed, const std::optional<at::Tensor>& bias,
          const std::optional<at::Tensor>& residual, at::Tensor& output) {
-  const Conv2dKernel<T>& kernel = kernel_of<T>(impl);
+  const Conv2dKernel<T>& kernel = kernel_of(active_kernels<T>(), impl);
   const Parallel threads = parallel(multiply_adds(params));
   // The allocator aligns to 64 bytes, which is what kernels ask for.
   const int64_t bytes = kernel.workspace_bytes(params, threads.threads);
