@@ -112,12 +112,13 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         return None
     out, channels = weight.shape
     rows = source.fake.numel() // channels
-    pixels = lowering.reshaped(source, [rows, channels, 1, 1])
+    # As one image, a pixel per row: the kernels for convolutions look at the size of an image.
+    pixels = _as_image(lowering, lowering.reshaped(source, [rows, channels]))
     output = lowering.rows([*source.fake.shape[:-1], out])
-    pixels_out = lowering.view(output, output.fake.view(rows, out, 1, 1))
+    pixels_out = _as_image(lowering, lowering.view(output, output.fake.view(rows, out)))
     added = None
     if residual is not None:
-        added = lowering.reshaped(lowering.value(residual), [rows, out, 1, 1])
+        added = _as_image(lowering, lowering.reshaped(lowering.value(residual), [rows, out]))
     activation = args.get("activation", "none")
     lowering.step(
         node.name,
@@ -133,7 +134,7 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             padding=[0, 0],
             dilation=[1, 1],
             groups=1,
-            conv_size=[1, 1],
+            conv_size=[1, rows],
             activation=activation,
             residual=None if added is None else added.view(),
             precision=lowering.precision,
@@ -141,6 +142,11 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         flops=2 * rows * weight.numel(),
     )
     return output
+
+
+def _as_image(lowering: Lowering, value: Value) -> Value:
+    """Rows of channels as the pixels of one image."""
+    return lowering.view(value, value.fake.t()[None, :, None, :])
 
 
 @native(_aten.constant_pad_nd.default, _aten.pad.default)
