@@ -55,7 +55,20 @@ def is_cnn(model: nn.Module) -> bool:
     return windows >= 4 and family not in NO_CNNS and parameters < MOST_PARAMETERS
 
 
-def measure(name: str, seconds: float, threads: int) -> dict[str, Any]:
+def example(model: nn.Module, image_size: int) -> Tensor:
+    """One image, of the model's own size where it takes no other."""
+    channels, *own = model.default_cfg["input_size"]
+    x = torch.randn(1, channels, *(min(each, image_size) for each in own))
+    try:
+        model(x)
+    except (AssertionError, RuntimeError):
+        x = torch.randn(1, channels, *own)
+        model(x)
+    return x
+
+
+@torch.no_grad()
+def measure(name: str, seconds: float, threads: int, image_size: int) -> dict[str, Any]:
     """The row of one architecture; empty for what is no CNN."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
@@ -64,25 +77,21 @@ def measure(name: str, seconds: float, threads: int) -> dict[str, Any]:
             return {}
     torch.manual_seed(0)
     model = randomise(timm.create_model(name))
-    size = model.default_cfg["input_size"]
-    if not model.default_cfg.get("fixed_input_size"):
-        size = (size[0], min(size[1], 224), min(size[2], 224))
+    x = example(model, image_size)
     row: dict[str, Any] = {
         "model": name,
         "parameters": sum(tensor.numel() for tensor in model.parameters()),
-        "input_size": list(size),
+        "input_size": list(x.shape[1:]),
     }
-    x = torch.randn(1, *size)
     start = time.perf_counter()
     fast = zoo.optimize(model, x, keep="zoo")
     row["optimize_s"] = time.perf_counter() - start
     if fast.network is None:
         return {**row, "status": "runs as it is", "reason": fast.reason}
     captured = fast.network.captured[0]
-    with torch.no_grad():
-        row["error"] = difference(fast(x), model(x))
-        other = torch.randn(2, *size)
-        row["error_other_batch"] = difference(fast(other), model(other))
+    row["error"] = difference(fast(x), model(x))
+    other = torch.cat([x, torch.randn_like(x)])
+    row["error_other_batch"] = difference(fast(other), model(other))
     layers = fast.report(x).layers
     own = Counter(layer.op for layer in layers if not layer.kernel.startswith("aten::"))
     foreign = Counter(layer.op for layer in layers if layer.kernel.startswith("aten::"))
@@ -94,7 +103,7 @@ def measure(name: str, seconds: float, threads: int) -> dict[str, Any]:
         "pytorch_steps": dict(foreign),
         "pytorch_share": foreign_s / sum(layer.seconds for layer in layers),
     }
-    return {**row, **times(fast, model, x, seconds)}
+    return {**row, **(times(fast, model, x, seconds) if seconds > 0 else {})}
 
 
 @torch.inference_mode()
@@ -149,7 +158,7 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Counts over all rows."""
     planned = [row for row in rows if row["status"] == "plan"]
-    ratios = [row["ratio"] for row in planned]
+    ratios = [row["ratio"] for row in planned if "ratio" in row]
     return {
         "architectures": len(rows),
         "planned": len(planned),
@@ -159,7 +168,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             for row in planned
             if max(row["error"], row["error_other_batch"]) > TOLERANCE
         ),
-        "slower": sorted(row["model"] for row in planned if row["ratio"] < 1),
+        "slower": sorted(row["model"] for row in planned if row.get("ratio", 1) < 1),
         "ratio": geometric_mean(ratios) if ratios else None,
         "not_planned": {row["model"]: row["reason"] for row in rows if row["status"] != "plan"},
     }
@@ -168,7 +177,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--models", default="*", help="patterns, separated by commas")
-    parser.add_argument("--seconds", type=float, default=0.6, help="of timing for each")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of timing for each; 0: none")
+    parser.add_argument("--image-size", type=int, default=224, help="at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="keep the rows of an earlier run")
     default = Path(__file__).parent / "results" / "sweep.json"
@@ -191,11 +201,11 @@ def main() -> None:
     for number, name in enumerate(names, 1):
         if name in done:
             continue
-        row = worker.row(name, options.seconds, options.threads)
+        row = worker.row(name, options.seconds, options.threads, options.image_size)
         if not row:
             continue
         rows.append(row)
-        text = f"{row['ratio']:.2f}x" if "ratio" in row else f"{row['status']}: {row['reason']}"
+        text = f"{row['ratio']:.2f}x" if "ratio" in row else row.get("reason", "captured")
         print(f"{number}/{len(names)} {name:<36} {text}", file=sys.stderr, flush=True)
         document = {"header": header, "summary": summary(rows), "results": rows}
         temporary = options.output.with_suffix(f".{os.getpid()}")

@@ -96,18 +96,25 @@ struct DepthwisePlanes {
   static int64_t last(int j, int vecs, int64_t n) { return j == vecs - 1 ? n : kLanes; }
 
   // `rows` rows of sums, `pitch` apart, to the output's first `columns` columns.
-  [[gnu::noinline]] void finish_rarer(const Rows& at, const T* sums, int rows, int64_t columns,
+  [[gnu::noinline]] void finish_rarer(const Rows& at, T* sums, int rows, int64_t columns,
                                       int64_t pitch, const T* more, T* to) const {
-    for (int q = 0; q < rows; ++q) {
-      for (int64_t j = 0; j < columns; j += kLanes) {
-        const int64_t n = lesser(columns - j, kLanes);
-        V sum = V::load(sums + q * pitch + j);
-        if (more != nullptr) {
-          sum = sum + load_lanes(more + q * p.residual.h + j * p.residual.w, p.residual.w, n);
+    const auto each = [&](auto with) {
+      for (int q = 0; q < rows; ++q) {
+        for (int64_t j = 0; j < columns; j += kLanes) {
+          with(q, j, sums + q * pitch + j, lesser(columns - j, kLanes));
         }
-        store_lanes(activate(p.activation, sum), to + q * at.step_h + j, 1, n);
       }
+    };
+    if (more != nullptr) {
+      each([&](int q, int64_t j, T* sum, int64_t n) {
+        const T* const extra = more + q * p.residual.h + j * p.residual.w;
+        (V::load(sum) + load_lanes(extra, p.residual.w, n)).store(sum);
+      });
     }
+    activate_rows(p.activation, sums, rows, pitch, pitch);
+    each([&](int q, int64_t j, const T* sum, int64_t n) {
+      store_lanes(V::load(sum), to + q * at.step_h + j, 1, n);
+    });
   }
 
   template <int K, int S, int R>
@@ -194,9 +201,8 @@ struct DepthwisePlanes {
     Rows at{};
     at.factors = factors;
     at.start = bias == nullptr ? V::zero() : V::broadcast(bias[channel]);
-    at.least = p.activation == Activation::relu ? V::zero() : V::broadcast(-T(__builtin_inf()));
-    at.plain = (p.activation == Activation::none || p.activation == Activation::relu) &&
-               (residual == nullptr || p.residual.w == 1);
+    at.least = V::broadcast(least_of<T>(p.activation));
+    at.plain = is_simple(p.activation) && (residual == nullptr || p.residual.w == 1);
     at.step_h = step_h;
     const T* const map = input + offset(p.input, image, channel, 0, 0);
     for (int64_t begin = ys.begin; begin < ys.end; begin += lines.rows) {

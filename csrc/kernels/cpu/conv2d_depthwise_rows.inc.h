@@ -70,14 +70,16 @@ struct DepthwiseRows {
     finish_rarer(at, n, residual_at, to, sums, P);
   }
 
+  // The same from memory, which it uses up.
   [[gnu::noinline]] void finish_rarer(const Area& at, int64_t n, const T* residual_at, T* to,
-                                      const T* sums, int columns) const {
+                                      T* sums, int columns) const {
+    for (int i = 0; residual_at != nullptr && i < columns; ++i) {
+      const V more = load_lanes(residual_at + i * p.residual.w, p.residual.c, n);
+      (V::load(sums + i * kLanes) + more).store(sums + i * kLanes);
+    }
+    activate_rows(p.activation, sums, columns, kLanes, kLanes);
     for (int i = 0; i < columns; ++i) {
-      V sum = V::load(sums + i * kLanes);
-      if (residual_at != nullptr) {
-        sum = sum + load_lanes(residual_at + i * p.residual.w, p.residual.c, n);
-      }
-      store_lanes(activate(p.activation, sum), to + i * at.step_w, 1, n);
+      store_lanes(V::load(sums + i * kLanes), to + i * at.step_w, 1, n);
     }
   }
 
@@ -258,9 +260,8 @@ struct DepthwiseRows {
     at.bias = bias == nullptr ? nullptr : bias + channels.begin;
     at.step_h = step_h;
     at.step_w = step_w;
-    at.plain = (p.activation == Activation::none || p.activation == Activation::relu) &&
-               (residual == nullptr || p.residual.c == 1);
-    at.least = p.activation == Activation::relu ? T(0) : -T(__builtin_inf());
+    at.plain = is_simple(p.activation) && (residual == nullptr || p.residual.c == 1);
+    at.least = least_of<T>(p.activation);
     const T* const image_in = input + offset(in, image, channels.begin, 0, 0);
     const T* const image_residual =
         residual == nullptr ? nullptr : residual + offset(p.residual, image, channels.begin, 0, 0);

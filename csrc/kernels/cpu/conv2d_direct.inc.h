@@ -118,7 +118,7 @@ struct Direct {
     bool straight;  // vectors can be stored as they are
   };
 
-  // Bias and products of a tile to its place, the slow way: any strides, lanes, activation.
+  // Bias and products of a tile to its place, the slow way: any strides and lanes.
   void finish(DirectRow<T> row, const Out& out, int64_t rows, int64_t vecs, int64_t lanes) const {
     alignas(64) T sums[V::kTileRows * kTileLanes];
     T* const to = row.to;
@@ -127,7 +127,7 @@ struct Direct {
     row.to_row = vecs * kLanes;
     row.last = kLanes;
     row.extra = nullptr;
-    row.least = static_cast<T>(-__builtin_inf());
+    row.least = least_of<T>(Activation::none);
     kTiles.run(plan.pixel_lanes, vecs, rows)(row, 1);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < lanes; j += kLanes) {
@@ -154,6 +154,11 @@ struct Direct {
     row.last = lanes - (vecs - 1) * kLanes;
     if (out.straight) {
       kTiles.run(plan.pixel_lanes, vecs, rows)(row, count);
+      if (!is_simple(p.activation)) {
+        const bool across = plan.pixel_lanes;  // tiles side by side lengthen the rows
+        activate_rows(p.activation, row.to, across ? rows : rows * count, out.row,
+                      across ? lanes * count : lanes);
+      }
       return advance(count * pixels);
     }
     for (int64_t i = 0; i < count; ++i, advance(pixels)) finish(row, out, rows, vecs, lanes);
@@ -193,16 +198,14 @@ struct Direct {
   void unit(int64_t image, Range ys, Range xs, Range panels, const Target<T>& target,
             int32_t thread) const {
     const T* const lines_of_all = lines(image, ys, xs, thread);
-    const bool relu = p.activation == Activation::relu;
     DirectRow<T> row;
     row.depth = plan.depth;
     row.offsets = offsets();
     row.step = plan.pixel_lanes ? 1 : p.window.stride_w * plan.column;
-    row.least = relu ? T(0) : static_cast<T>(-__builtin_inf());
+    row.least = least_of<T>(p.activation);
     const Strides &o = target.strides, &e = p.residual;
     Out out = plan.pixel_lanes ? Out{o.c, o.w, e.c, e.w, false} : Out{o.w, o.c, e.w, e.c, false};
-    out.straight = out.lane == 1 && (residual == nullptr || out.extra_lane == 1) &&
-                   (relu || p.activation == Activation::none);
+    out.straight = out.lane == 1 && (residual == nullptr || out.extra_lane == 1);
     row.to_row = out.row;
     row.extra_row = out.extra_row;
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {

@@ -39,6 +39,7 @@ inline void zero_loosely(T* to, int64_t n) {
 
 template <typename T>
 struct Gemm {
+  using V = Vec<T>;
   const Conv2dParams& p;
   const GemmPlan& plan;
   const T* input;
@@ -122,27 +123,37 @@ struct Gemm {
     T* const to = target.data + (channel - target.channel) * target.strides.c;
     const T* const more = residual == nullptr ? nullptr : residual + channel * p.residual.c;
     const bool vectors = target.strides.c == 1, whole = columns == kPanel;
+    // Other activations are computed in place, over all rows at once.
+    const bool simple = is_simple(p.activation);
+    const V least = V::broadcast(least_of<T>(p.activation));
     for (int64_t i = 0; i < rows; ++i) {
       T* const from = c + i * kPanel;
-      T* const row = vectors ? to + pixels[i].output : from;
+      T* const row = vectors && simple ? to + pixels[i].output : from;
       const T* const extra = more == nullptr ? nullptr : more + pixels[i].residual;
       if (whole) {
-        finish_row<true>(from, shift, extra, kPanel, row);
+        finish_row<true>(from, shift, extra, kPanel, least, row);
       } else {
-        finish_row<false>(from, shift, extra, columns, row);
+        finish_row<false>(from, shift, extra, columns, least, row);
       }
     }
-    if (!vectors) scatter(c, pixels, rows, columns, to, target.strides);
+    if (!simple) activate_rows(p.activation, c, rows, kPanel, columns);
+    if (!vectors) return scatter(c, pixels, rows, columns, to, target.strides);
+    for (int64_t i = 0; !simple && i < rows; ++i) {
+      for (int64_t j = 0; j < columns; j += V::kLanes) {
+        const int64_t n = lesser(V::kLanes, columns - j);
+        store_lanes(V::load(c + i * kPanel + j), to + pixels[i].output + j, 1, n);
+      }
+    }
   }
 
   template <bool kWhole>
-  void finish_row(const T* c, const T* shift, const T* extra, int64_t columns, T* to) const {
-    using V = Vec<T>;
+  void finish_row(const T* c, const T* shift, const T* extra, int64_t columns, V least,
+                  T* to) const {
     for (int64_t j = 0; j < columns; j += V::kLanes) {
       const int64_t n = kWhole ? V::kLanes : lesser(V::kLanes, columns - j);
       V x = V::load(c + j) + V::load(shift + j);
       if (extra != nullptr) x = x + load_lanes(extra + j * p.residual.c, p.residual.c, n);
-      x = activate(p.activation, x);
+      x = max(least, x);
       if (kWhole) {
         x.store(to + j);
       } else {

@@ -233,9 +233,10 @@ struct Winograd {
           const T* const extra = residual + offset(p.residual, at.image, channel, y + r, x + q);
           value = value + load_lanes(extra, p.residual.c, n);
         }
-        activate(p.activation, value).store(to + q * kLanes);
+        value.store(to + q * kLanes);
       }
     }
+    activate_rows(p.activation, result, rows, kOut * kLanes, columns * kLanes);
     if (p.pool != Pool::none) {
       // In place: a window is read before anything is written to its rows and columns.
       y /= 2, x /= 2;
@@ -269,9 +270,9 @@ struct Winograd {
     if (bias != nullptr) {
       __builtin_memcpy(shift, bias + first, static_cast<std::size_t>(columns) * sizeof(T));
     }
-    const bool vectors = p.output.c == 1 && (residual == nullptr || p.residual.c == 1) &&
-                         (p.activation == Activation::none || p.activation == Activation::relu);
-    const V least = V::broadcast(p.activation == Activation::relu ? T(0) : -__builtin_inff());
+    const bool vectors =
+        p.output.c == 1 && (residual == nullptr || p.residual.c == 1) && is_simple(p.activation);
+    const V least = V::broadcast(least_of<T>(p.activation));
     const auto whole = p.pool == Pool::none  ? &Winograd::finish_whole<Pool::none>
                        : p.pool == Pool::max ? &Winograd::finish_whole<Pool::max>
                                              : &Winograd::finish_whole<Pool::avg>;

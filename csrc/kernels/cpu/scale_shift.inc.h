@@ -93,10 +93,10 @@ void scale_shift_row(Activation activation, int64_t count, Operand<T> input, Ope
         const int64_t at = i + j * kLanes;
         const V by = kScale && scale.step != 0 ? V::load(scale.data + at) : still_scale;
         const V plus = kShift && shift.step != 0 ? V::load(shift.data + at) : still_shift;
-        const V x = scale_and_shift<T, kScale, kShift>(V::load(input.data + at), by, plus);
-        activate(activation, x).store(output + at);
+        scale_and_shift<T, kScale, kShift>(V::load(input.data + at), by, plus).store(output + at);
       }
     }
+    activate_rows(activation, output, 1, i, i);
   }
   for (; i < count; i += kLanes) {
     const int64_t n = lesser(kLanes, count - i);

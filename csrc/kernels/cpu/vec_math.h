@@ -1,25 +1,32 @@
-// exp, tanh and erf of Vec<float> for instruction sets without them: range reduction and
-// polynomials, fitted to float by iteratively reweighted least squares (Lawson's algorithm for
-// the minimax problem). Errors, checked by tests/csrc: a few units in the last place.
+// exp, tanh and erf of Vec<float>, and of pairs of them, for instruction sets without them: range
+// reduction and polynomials, fitted to float by iteratively reweighted least squares (Lawson's
+// algorithm for the minimax problem). Errors, checked by tests/csrc: a few units in the last place.
 #pragma once
 
 #include <cstdint>
 
+#include "vec_pair.h"
+
 namespace zoo {
 namespace {
 
+template <>
+struct Together<float> {
+  using Type = Pair<Pair<Vec<float>>>;
+};
+
 // c[0] + c[1] x + c[2] x^2 + ..., by Horner's rule
-template <int N>
-inline Vec<float> polynomial(Vec<float> x, const float (&c)[N]) {
-  Vec<float> sum = Vec<float>::broadcast(c[N - 1]);
-  for (int i = N - 2; i >= 0; --i) sum = fma(sum, x, Vec<float>::broadcast(c[i]));
+template <typename V, int N>
+[[gnu::always_inline]] inline V polynomial(V x, const float (&c)[N]) {
+  V sum = V::broadcast(c[N - 1]);
+  for (int i = N - 2; i >= 0; --i) sum = fma(sum, x, V::broadcast(c[i]));
   return sum;
 }
 
 // x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) = 2^n exp(r). Overflows to infinity and underflows
 // through the denormals to 0, as libm does.
-inline Vec<float> exp(Vec<float> x) {
-  using V = Vec<float>;
+template <typename V>
+[[gnu::always_inline]] inline V exp(V x) {
   constexpr float kTail[] = {0.5f,
                              0.1666666716337204f,
                              0.041666269302368164f,
@@ -35,8 +42,8 @@ inline Vec<float> exp(Vec<float> x) {
   return scale(tail + V::broadcast(1.0f), n);
 }
 
-inline Vec<float> tanh(Vec<float> x) {
-  using V = Vec<float>;
+template <typename V>
+[[gnu::always_inline]] inline V tanh(V x) {
   constexpr float kSmall[] = {-0.3333333134651184f, 0.13333210349082947f,  -0.05394720286130905f,
                               0.021702965721488f,   -0.00818267185240984f, 0.00214753532782197f};
   const V a = abs(x), square = x * x, one = V::broadcast(1.0f);
@@ -46,8 +53,8 @@ inline Vec<float> tanh(Vec<float> x) {
   return select(greater(a, V::broadcast(0.625f)), large, small);
 }
 
-inline Vec<float> erf(Vec<float> x) {
-  using V = Vec<float>;
+template <typename V>
+[[gnu::always_inline]] inline V erf(V x) {
   // erf(x) / x in x^2 for |x| <= 1, and log(erfc(x)) for 1 <= x <= 4; beyond, erf rounds to 1.
   constexpr float kSmall[] = {
       1.1283791065216064f,   -0.3761262595653534f,    0.1128358542919159f,   -0.026853812858462334f,
