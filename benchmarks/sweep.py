@@ -141,7 +141,7 @@ class Worker:
         try:
             return self._pool.submit(measure, name, *options).result(PATIENCE_S)
         except (BrokenProcessPool, TimeoutError) as error:
-            self._pool.kill_workers() if sys.version_info >= (3, 14) else _kill(self._pool)
+            _kill(self._pool)
             self._pool = None
             reason = f"took more than {PATIENCE_S} s" if isinstance(error, TimeoutError) else "died"
         except Exception as error:
