@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 _LAZY = ("nn", "ops")
-_LAZY_FUNCTIONS = {"optimize": "zoo.compiler"}
+_LAZY_FUNCTIONS = {"load_optimized": "zoo.compiler", "optimize": "zoo.compiler"}
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,7 @@ def check_call(target: OpOverload, args: Any, kwargs: Any, result: Value) -> Non
         or expected.shape != result.fake.shape
         or expected.dtype != result.fake.dtype
     ):
-        raise RuntimeError(f"{target.name()} would not give {list(result.fake.shape)}")
+        raise RuntimeError(f"{target._schema.name} would not give {list(result.fake.shape)}")
 
 
 def check_view(view: Value) -> None:

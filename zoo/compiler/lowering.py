@@ -223,7 +223,9 @@ class Lowering:
 
     def _dispatch(self, node: fx.Node, target: OpOverload) -> Any:
         if any(source in self.padded for source in node.all_input_nodes):
-            raise NotImplementedError(f"{target.name()} of a map that its readers were to pad")
+            raise NotImplementedError(
+                f"{target._schema.name} of a map that its readers were to pad"
+            )
         args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
 
         def fakes(leaf: Any) -> Any:
