@@ -2,7 +2,7 @@
 
 from zoo.compiler.capture import Captured, CaptureError, capture
 from zoo.compiler.network import Network, PlanError
-from zoo.compiler.optimize import optimize
+from zoo.compiler.optimize import optimize, prepare
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
 
@@ -14,5 +14,6 @@ __all__ = [
     "PlanError",
     "capture",
     "optimize",
+    "prepare",
     "rewrite",
 ]
