@@ -19,6 +19,7 @@ def zoo_backends() -> list[zoo.Backend]:
         zoo.Backend("wrong", prepare="engines:wrong"),
         zoo.Backend("absent", prepare="engines:slow", requires=("zoo", "no_such_engine")),
         zoo.Backend("unwilling", prepare="engines:unwilling"),
+        zoo.Backend("fails", prepare="engines:fails"),
         zoo.Backend("broken", prepare="engines:broken"),
     ]
 
@@ -50,6 +51,13 @@ def wrong(module: Any, args: Any, kwargs: Any) -> Any:
 
 def unwilling(module: Any, args: Any, kwargs: Any) -> Any:
     raise zoo.ZooError("it does not want to")
+
+
+def fails(module: Any, args: Any, kwargs: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("out of order")
+
+    return run
 
 
 def broken(module: Any, args: Any, kwargs: Any) -> Any:

@@ -95,6 +95,7 @@ def test_sizes_that_the_backend_does_not_take_run_as_they_are(engines: Any) -> N
     [
         ("wrong", r"the outputs differ by 1\.0e-03 of their maximum"),
         ("unwilling", "it does not want to"),
+        ("fails", "backend 'fails' failed: out of order"),
         ("broken", "backend 'broken' cannot prepare it: it fell apart in many pieces"),
     ],
 )
@@ -132,7 +133,7 @@ def test_auto_takes_the_fastest_that_is_right(
     assert set(times) == {"zoo", "eager", "slow", "picky"}
     assert fast.backend == min(times, key=times.__getitem__)
     assert times["slow"] > 0.01
-    assert set(fast.tried) - set(times) == {"wrong", "unwilling", "broken"}
+    assert set(fast.tried) - set(times) == {"wrong", "unwilling", "fails", "broken"}
     assert "unwilling: it does not want to" in caplog.text
     with torch.no_grad():
         assert close(fast(x), model(x))

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from zoo import backends
 from zoo.errors import ZooError
+from zoo.names import one_line
 from zoo.specs import Backend
 
 MOST = 8  # preparations kept, each with weights of its own; the one not used longest makes room
@@ -41,9 +42,14 @@ class Prepared:
         self._run(args, kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module returns. Raises ZooError where the backend cannot take these sizes."""
+        """What the module returns. Raises ZooError where the backend cannot take these inputs."""
         with self._lock, torch.no_grad():
-            return self._run(args, kwargs)(*args, **kwargs)
+            run = self._run(args, kwargs)
+            try:
+                return run(*args, **kwargs)
+            except Exception as error:
+                name = self.backend.name
+                raise ZooError(f"backend {name!r} failed: {one_line(error)}") from error
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> backends.Run:
         key: Any = (torch.get_num_threads(),)

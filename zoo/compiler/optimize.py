@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from zoo import backends
 from zoo.backends.prepared import Prepared
 from zoo.backends.pytorch import channels_last
-from zoo.compiler.capture import Captured, CaptureError, capture
+from zoo.compiler.capture import Captured, capture
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
@@ -87,7 +87,7 @@ def optimize(
                 else:
                     runs[name] = Prepared(spec, module, args, kwargs)
                     _pass(runs[name], cases)
-            except (ZooError, CaptureError) as error:
+            except ZooError as error:
                 runs.pop(name, None)
                 tried[name] = str(error)
         if backend == "auto" and runs:
