@@ -2,7 +2,7 @@
 
 from zoo.compiler.capture import Captured, CaptureError, capture
 from zoo.compiler.network import Network, PlanError
-from zoo.compiler.optimize import optimize
+from zoo.compiler.optimize import optimize, prepare
 from zoo.compiler.optimized import OptimizedModule, load_optimized
 from zoo.compiler.passes import rewrite
 from zoo.compiler.saved import SavedModuleError
@@ -17,5 +17,6 @@ __all__ = [
     "capture",
     "load_optimized",
     "optimize",
+    "prepare",
     "rewrite",
 ]

@@ -10,33 +10,41 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from zoo.backends.prepared import Prepared
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.report import Report, report
 from zoo.compiler.saved import SavedModuleError, read, write
+from zoo.errors import ZooError
 
 # What callers of image models look for on them.
 _ATTRIBUTES = ("pretrained_cfg", "default_cfg", "num_classes", "num_features", "feature_info")
 
 
 class OptimizedModule(nn.Module):
-    """A network that runs by plans of zoo's kernels, or as it was where there are none.
+    """A network that runs by a backend, or as it was where none serves.
 
     Attributes:
-        network: its plans; None where there are none.
-        reason: why it runs as it was; None where it runs by plans.
+        network: zoo's plans, or what another backend prepared; None where there is neither.
+        reason: why it runs as it was; None where it runs by a backend.
+        backend: what runs it, or should have.
+        tried: backend -> seconds of a call, if they were compared, or why it does not serve.
     """
 
     def __init__(
         self,
         module: nn.Module | None,
-        network: Network | None,
+        network: Network | Prepared | None,
         reason: str | None,
+        backend: str = "zoo",
+        tried: Mapping[str, float | str] | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self._module = [module]  # in a list: its parameters are not this module's
         self.network = network
         self.reason = reason
+        self.backend = backend
+        self.tried = dict(tried or {})
         for name, value in (_attributes(module) if attributes is None else attributes).items():
             setattr(self, name, value)
         self.training = False
@@ -58,17 +66,18 @@ class OptimizedModule(nn.Module):
             if self.network is not None:
                 try:
                     return self.network(*args, **kwargs)
-                except PlanError:
+                except ZooError:
                     if self._module[0] is None:
                         raise
-                    # For these sizes there is none: they run as they are.
+                    # These sizes it does not take: they run as they are.
             assert self._module[0] is not None
             return self._module[0](*args, **kwargs)
 
     def report(self, *args: Any, **kwargs: Any) -> Report:
         """Run on these inputs and say what each step took. Raises PlanError without a plan."""
-        if self.network is None:
-            raise PlanError(f"there is no plan to report on: {self.reason}")
+        if not isinstance(self.network, Network):
+            why = self.reason or f"backend {self.backend!r} runs it"
+            raise PlanError(f"there is no plan to report on: {why}")
         with torch.no_grad():
             return report(self.network, self.network.captured[0].flatten(args, kwargs))
 
@@ -84,9 +93,10 @@ class OptimizedModule(nn.Module):
                 the folder cannot be written to.
             UsageError: the file exists and ``overwrite`` is false.
         """
-        if self.network is None:
+        if not isinstance(self.network, Network):
+            why = self.reason or f"backend {self.backend!r} runs it"
             raise SavedModuleError(
-                f"there is no plan to save ({self.reason}); save the original's state_dict"
+                f"there is no plan to save ({why}); save the original's state_dict instead"
             )
         write(self.network, _attributes(self), path, overwrite)
 
@@ -100,7 +110,14 @@ class OptimizedModule(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OptimizedModule:
         """Another module on the same weights and plans, which nothing changes."""
-        return OptimizedModule(self._module[0], self.network, self.reason, _attributes(self))
+        return OptimizedModule(
+            self._module[0],
+            self.network,
+            self.reason,
+            self.backend,
+            self.tried,
+            _attributes(self),
+        )
 
     def __reduce__(self) -> Any:
         """Refused: plans hold addresses of this process."""
@@ -128,7 +145,7 @@ def load_optimized(path: str | os.PathLike[str]) -> OptimizedModule:
     """
     network, attributes = read(path)
     kept = {name: value for name, value in attributes.items() if name in _ATTRIBUTES}
-    return OptimizedModule(None, network, None, kept)
+    return OptimizedModule(None, network, None, attributes=kept)
 
 
 def _attributes(module: nn.Module | None) -> dict[str, Any]:

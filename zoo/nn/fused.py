@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from torch._prims_common import suggest_memory_format
 from torch.autograd import forward_ad
 from torch.nn import functional as F
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from zoo import ops
 from zoo.ops import reference
@@ -20,6 +18,7 @@ from zoo.ops._conv2d import named_padding
 from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_pool_packed_op
 from zoo.ops._conv2d_pool import pool_options
 from zoo.ops._introspection import conv2d_layout, has_conv2d_kernels
+from zoo.ops._origin import Origin, counts_changes
 from zoo.ops._shapes import Ints, window_options
 
 PoolName = Literal["max2", "avg2", "max3s2"]
@@ -30,18 +29,6 @@ _POOLS: dict[str, tuple[ops.Pool, int, int, int]] = {
     "avg2": ("avg", 2, 2, 0),
     "max3s2": ("max", 3, 2, 1),
 }
-
-
-# Fused optimizers write to parameters without counting it, so their steps are counted here.
-_optimizer_steps = 0
-
-
-def _count_step(*_: object) -> None:
-    global _optimizer_steps
-    _optimizer_steps += 1
-
-
-register_optimizer_step_post_hook(_count_step)
 
 
 @dataclass(slots=True)
@@ -57,25 +44,11 @@ class _Plan:
     layout: str  # of the packed weight
     input_size: torch.Size  # of the last input; the layout is the fastest for it
     configuration: tuple[Any, ...]
-    # Of each tensor: the tensor itself, an alias that keeps its memory from being used again, and
-    # how often it was written to.
-    origin: list[tuple[weakref.ref[Tensor], Tensor, int] | None]
+    origin: Origin
 
     def holds(self, configuration: tuple[Any, ...], tensors: list[Tensor | None]) -> bool:
         """Whether nothing has changed since."""
-        if configuration != self.configuration:
-            return False
-        for tensor, origin in zip(tensors, self.origin, strict=True):
-            if tensor is None or origin is None:
-                if tensor is not None or origin is not None:
-                    return False
-            elif (
-                origin[0]() is not tensor
-                or origin[1].data_ptr() != tensor.data_ptr()
-                or origin[2] != tensor._version
-            ):
-                return False
-        return True
+        return configuration == self.configuration and self.origin.still(tensors)
 
 
 class FusedConv2d(nn.Module):
@@ -319,7 +292,7 @@ class FusedConv2d(nn.Module):
                     return None
         configuration = (
             conv.stride, conv.padding, conv.dilation, conv.groups, self.activation, self.pool,
-            self.precision, epsilon, _optimizer_steps,
+            self.precision, epsilon,
         )  # fmt: skip
         plan = self._plan
         if plan is None or not plan.holds(configuration, tensors):
@@ -347,9 +320,7 @@ class FusedConv2d(nn.Module):
     ) -> _Plan | None:
         """A new plan; None if the kernels lack the padding, or changes could not be noticed."""
         for tensor in tensors:
-            if tensor is not None and (
-                tensor.is_inference() or type(tensor) not in (Tensor, nn.Parameter)
-            ):
+            if tensor is not None and not counts_changes(tensor):
                 return None
         conv = self.conv
         padding: Any = conv.padding
@@ -358,10 +329,7 @@ class FusedConv2d(nn.Module):
             if left != right or top != bottom:
                 return None
             padding = (top, left)
-        origin = [
-            None if tensor is None else (weakref.ref(tensor), tensor.detach(), tensor._version)
-            for tensor in tensors
-        ]
+        origin = Origin(tensors)
         window = (conv.stride, padding, conv.dilation)
         options = window_options(*window, conv.groups, self.precision)
         with torch.inference_mode(False), torch.no_grad():
