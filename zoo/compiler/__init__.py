@@ -2,7 +2,7 @@
 
 from zoo.compiler.capture import Captured, CaptureError, capture
 from zoo.compiler.network import Network, PlanError
-from zoo.compiler.optimize import optimize, prepare
+from zoo.compiler.optimize import optimize, prepare, prepare_exact
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
 
@@ -15,5 +15,6 @@ __all__ = [
     "capture",
     "optimize",
     "prepare",
+    "prepare_exact",
     "rewrite",
 ]
