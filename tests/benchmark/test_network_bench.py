@@ -35,7 +35,7 @@ def _engines(monkeypatch):
 
 
 def test_the_command_with_rivals_of_all_kinds(tmp_path):
-    options = ("--threads", "1", "--rounds", "5", "--min-time", "1", "--batch", "1,2")
+    options = ("--threads", "1", "--rounds", "5", "--min-time", "1", "--batch", "2")
     rivals = ("--rivals", "eager,slow,wrong,unwilling")
     files = ("--output", str(tmp_path / "out.json"), "--plot", str(tmp_path / "chart.svg"))
     done = subprocess.run(
@@ -52,11 +52,9 @@ def test_the_command_with_rivals_of_all_kinds(tmp_path):
     assert (process["threads"], len(process["affinity"])) == (1, 1)
 
     results = document["results"]
-    cases = ["small_cnn 1x3x32x32", "small_cnn 2x3x32x32"]
+    case = "small_cnn 2x3x32x32"
     names = ["zoo", "zoo-exact", "eager", "slow"]
-    assert [(row["case"], row["candidate"]) for row in results] == [
-        (case, name) for case in cases for name in names
-    ]
+    assert [(row["case"], row["candidate"]) for row in results] == [(case, name) for name in names]
     for row in results:
         assert row["error"] <= 1e-4
         assert row["min_ms"] <= row["median_ms"] <= row["p99_ms"] * 1.0001
@@ -71,14 +69,14 @@ def test_the_command_with_rivals_of_all_kinds(tmp_path):
     assert slow["verdict"] == "slower"
 
     left = {(row["case"], row["candidate"]): row for row in document["not_timed"]}
-    assert set(left) == {(case, name) for case in cases for name in ("wrong", "unwilling")}
-    wrong, unwilling = left[cases[0], "wrong"], left[cases[0], "unwilling"]
+    assert set(left) == {(case, name) for name in ("wrong", "unwilling")}
+    wrong, unwilling = left[case, "wrong"], left[case, "unwilling"]
     assert (wrong["status"], wrong["error"]) == ("wrong", pytest.approx(1e-3, rel=0.01))
     assert unwilling["reason"] == "ZooError: it does not want to"
-    assert [control["candidate"] for control in document["controls"]] == ["eager"] * 2
+    assert [control["candidate"] for control in document["controls"]] == ["eager"]
     assert re.search(r"^slow: 0\.\d+ times the best builtin's speed", done.stdout, re.MULTILINE)
-    assert "\nWrong: wrong in 2 cases" in done.stdout
-    assert "[2/2] small_cnn, batch 2, 1 thread: quickest is" in done.stderr
+    assert "\nWrong: wrong in 1 case " in done.stdout
+    assert "[1/1] small_cnn, batch 2, 1 thread: quickest is" in done.stderr
 
 
 def test_inductor_and_the_core_are_the_builtins():
@@ -132,7 +130,7 @@ def test_a_candidate_that_is_gone_is_left_out(monkeypatch):
 
     class Watched(NetworkRun):
         def block(self, calls):
-            if self.candidate == "zoo" and len(self.blocks) == 6:
+            if self.candidate == "zoo" and len(self.blocks) == 3:
                 self._process.kill()
             return super().block(calls)
 
@@ -146,10 +144,9 @@ def test_a_candidate_that_is_gone_is_left_out(monkeypatch):
     zoo = Candidate("zoo", "zoo.backends.pytorch:plain")
     _, outcome = measure(SMALL, [zoo, eager], QUICK)
     assert started == ["zoo", "eager", "eager"]
-    if outcome.not_timed:
-        (left,) = outcome.not_timed
-        assert (left["candidate"], left["status"]) == ("zoo", "crashed")
-    assert "eager" in [row["candidate"] for row in outcome.results]
+    (left,) = outcome.not_timed
+    assert (left["candidate"], left["status"]) == ("zoo", "crashed")
+    assert [row["candidate"] for row in outcome.results] == ["eager"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,10 +20,11 @@ from zoo.benchmark.names import (
     RIVALS,
 )
 from zoo.benchmark.shapes import OPS, SET_NAMES, WEIGHTED_OPS
-from zoo.benchmark.worker import Job
-from zoo.cli import bench_ops, bench_output
 from zoo.cli.output import check_output_file
 from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.benchmark.worker import Job
 
 
 def _numbers(
@@ -206,6 +207,7 @@ def command(
     from zoo.benchmark.history import History
     from zoo.benchmark.machine import describe_machine, usable_cpus
     from zoo.benchmark.plot import check_plot
+    from zoo.cli import bench_networks, bench_ops, bench_output
 
     others = (op, set_name, shapes, activation, candidates, peak, cpu_capability)
     if models and (any(others) or weights == "cold" or dtype != "float32"):
@@ -239,8 +241,6 @@ def command(
         "processes": [],
     }
     if models:
-        from zoo.cli import bench_networks
-
         chosen = choose_rivals(rivals, bench_networks.groups())
         bench_networks.check(models)
     else:
@@ -303,6 +303,9 @@ def _job(
     history: Path | None,
 ) -> Job:
     """What is to be measured of ops; the header is completed by the activation."""
+    from zoo.benchmark.worker import Job
+    from zoo.cli import bench_ops
+
     activation, weights = header["activation"], header["weights"]
     own = (set_name, shapes, batch, activation, candidates, plot, history, weights == "cold")
     if op is None and any(own):
