@@ -21,6 +21,11 @@ def channels_last(leaf: Any) -> Any:
     return leaf
 
 
+def plain(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    """The module itself, in the layout that it has."""
+    return module
+
+
 def eager(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
     """The module itself, a copy of it in channels_last."""
     turned = copy.deepcopy(module).to(memory_format=torch.channels_last)

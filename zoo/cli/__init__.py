@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "optimize": ("zoo.cli.optimize:command", "Optimize a model for inference, and save it."),
     "plugins": ("zoo.cli.plugins:command", "Show the installed plugins and their state."),
     "ops": ("zoo.cli.ops:command", "Show the native kernels and what this machine runs."),
-    "bench": ("zoo.cli.bench:command", "Time the native kernels beside their rivals."),
+    "bench": ("zoo.cli.bench:command", "Time native kernels or whole networks beside rivals."),
 }
 """The core's own commands: name -> (target, help line). Plugins add theirs by a hook."""
 

@@ -2,7 +2,7 @@
 
 from zoo.compiler.capture import Captured, CaptureError, capture
 from zoo.compiler.network import Network, PlanError
-from zoo.compiler.optimize import optimize, prepare
+from zoo.compiler.optimize import optimize, prepare, prepare_exact
 from zoo.compiler.optimized import OptimizedModule, load_optimized
 from zoo.compiler.passes import rewrite
 from zoo.compiler.saved import SavedModuleError
@@ -18,5 +18,6 @@ __all__ = [
     "load_optimized",
     "optimize",
     "prepare",
+    "prepare_exact",
     "rewrite",
 ]

@@ -123,6 +123,12 @@ def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         return _checked(module, _cases(module, args, kwargs), "default")
 
 
+def prepare_exact(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
+    """The same without Winograd's convolutions, for comparison."""
+    with torch.no_grad():
+        return _checked(module, _cases(module, args, kwargs), "exact")
+
+
 def _example(module: nn.Module) -> Tensor:
     for name in ("pretrained_cfg", "default_cfg"):
         config = getattr(module, name, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import openvino
 import torch
 from torch import nn
@@ -29,8 +30,11 @@ def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     request = compiled.create_infer_request()
 
     def compute(arrays: list[Array]) -> list[Array]:
-        # Outputs are copied: the request writes into its own anew.
-        results = request.infer(arrays, share_inputs=True, share_outputs=False)
-        return [results[output] for output in compiled.outputs]
+        # A tenth of a millisecond quicker than to hand the arrays to `infer`.
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, openvino.Tensor(array, shared_memory=True))
+        request.infer(share_outputs=True)
+        # Copied, as the request writes into its own tensors again.
+        return [np.array(request.get_output_tensor(i).data) for i in range(len(compiled.outputs))]
 
     return exported.bind(compute)
