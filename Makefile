@@ -1,7 +1,8 @@
 # make run     environment, build, and the main job on real photographs
 # make test    environment, build, and all tests
 # make check   format, lint, types, layers, symbols of the kernel objects
-# make bench-env  .venv-bench: zoo beside the inference engines of `zoo bench --rivals all`
+# make bench-env  .venv-bench: zoo beside the inference engines, as plugins
+# make test-engines  the tests of these plugins there
 # make wheel   wheels of zoo and its plugins in dist/
 #
 # Everything happens inside .venv; PYTHON names the interpreter that it is made with.
@@ -11,12 +12,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 PLUGINS := plugins/zoo-timm plugins/zoo-efficientnet-lite
+ENGINES := plugins/zoo-onnxruntime plugins/zoo-openvino plugins/zoo-ncnn plugins/zoo-mnn
 
 CPP_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 SOURCES   := setup.py $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test pytest ctest check format asan bench bench-env wheel wheel-check clean
+.PHONY: help install run test pytest ctest check format asan bench bench-env test-engines wheel wheel-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -85,10 +87,15 @@ bench: install
 bench-env:
 	$(MAKE) install VENV=.venv-bench
 	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -r benchmarks/requirements.txt
+	.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-build-isolation \
+	    -c constraints.txt $(ENGINES:%=-e %)
+
+test-engines: bench-env
+	.venv-bench/bin/python -m pytest $(ENGINES)
 
 wheel: install
 	rm -rf build/lib.* # modules that were deleted since would be packed
-	$(PIP) wheel -q --no-build-isolation --no-deps -w dist . $(PLUGINS:%=./%)
+	$(PIP) wheel -q --no-build-isolation --no-deps -w dist . $(PLUGINS:%=./%) $(ENGINES:%=./%)
 	@ls dist/*.whl
 
 # The wheel in a clean environment that has no compiler.

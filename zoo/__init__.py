@@ -1,8 +1,8 @@
 """zoo: an image-classification model zoo for PyTorch in which everything is a plugin.
 
 Importing this package imports neither torch nor any plugin: plugins are found on the first
-question about names, and torch is imported when something is created. ``zoo.ops`` and
-``zoo.nn`` load on first access.
+question about names, and torch is imported when something is created. ``zoo.ops``,
+``zoo.nn`` and ``zoo.backends`` load on first access.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from zoo.models import (
     create_model,
     is_model,
     list_augmentations,
+    list_backends,
     list_datasets,
     list_losses,
     list_models,
@@ -35,6 +36,7 @@ from zoo.specs import (
     PLUGIN_API,
     Architecture,
     Augmentation,
+    Backend,
     Catalog,
     Command,
     Dataset,
@@ -47,6 +49,7 @@ __all__ = [
     "AmbiguousName",
     "Architecture",
     "Augmentation",
+    "Backend",
     "Catalog",
     "Command",
     "Dataset",
@@ -65,14 +68,15 @@ __all__ = [
     "hookimpl",
     "is_model",
     "list_augmentations",
+    "list_backends",
     "list_datasets",
     "list_losses",
     "list_models",
     "list_pretrained",
 ]
 
-_LAZY = ("nn", "ops")
-_LAZY_FUNCTIONS = {"optimize": "zoo.compiler"}
+_LAZY = ("backends", "nn", "ops")
+_LAZY_FUNCTIONS = {"load_optimized": "zoo.compiler", "optimize": "zoo.compiler"}
 
 
 def __getattr__(name: str) -> Any:

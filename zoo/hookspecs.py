@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from zoo.specs import Architecture, Augmentation, Catalog, Command, Dataset, Loss
+from zoo.specs import Architecture, Augmentation, Backend, Catalog, Command, Dataset, Loss
 
 hookspec = pluggy.HookspecMarker("zoo")
 hookimpl = pluggy.HookimplMarker("zoo")
@@ -33,6 +33,11 @@ def zoo_losses() -> Iterable[Loss]:  # type: ignore[empty-body]
 @hookspec
 def zoo_datasets() -> Iterable[Dataset]:  # type: ignore[empty-body]
     """Data sets."""
+
+
+@hookspec
+def zoo_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
+    """Engines that run networks."""
 
 
 @hookspec

@@ -23,6 +23,7 @@ from zoo.specs import (
     PLUGIN_API,
     Architecture,
     Augmentation,
+    Backend,
     Catalog,
     Command,
     Dataset,
@@ -36,6 +37,7 @@ HOOKS: dict[str, tuple[type, ...]] = {
     "augmentations": (Augmentation,),
     "losses": (Loss,),
     "datasets": (Dataset,),
+    "backends": (Backend,),
     "commands": (Command,),
 }
 """Kind of contribution -> what its hook ``zoo_KIND`` may return."""

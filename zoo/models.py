@@ -84,6 +84,13 @@ def list_datasets(
     return [e.name for e in _matching("datasets", filter, plugin, exclude_filters)]
 
 
+def list_backends(
+    filter: Patterns = "", *, plugin: str | None = None, exclude_filters: Patterns = ()
+) -> list[str]:
+    """Return the canonical names of backends; the arguments are as in `list_models`."""
+    return [e.name for e in _matching("backends", filter, plugin, exclude_filters)]
+
+
 def is_model(name: str) -> bool:
     """Return whether `create_model` knows the name, with or without a weights tag."""
     try:

@@ -28,6 +28,7 @@ _NOUNS = {
     "augmentations": ("augmentation", "zoo list-augmentations"),
     "losses": ("loss", "zoo list-losses"),
     "datasets": ("data set", "zoo list-datasets"),
+    "backends": ("backend", "zoo list-backends"),
     "commands": ("command", "zoo --help"),
 }
 

@@ -165,6 +165,32 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
+class Backend:
+    """An engine that runs networks on the CPU: ``zoo.optimize(backend=NAME)`` uses it.
+
+    ``prepare(module, args, kwargs) -> run`` takes a module in eval mode, float32, and example
+    inputs. ``run(*args, **kwargs)``, called with tensors of the same sizes, returns what the
+    module returns, in new tensors of the same structure, and computes in float32 on
+    ``torch.get_num_threads()`` threads (those of the moment of preparing). What the engine cannot
+    take raises :class:`zoo.ZooError`; any other exception is reported as one line too.
+
+    Attributes:
+        prepare: target of that function; it imports the engine.
+        requires: names of the modules that must be installed, for ``zoo list-backends``.
+        dynamic: ``run`` takes inputs of other sizes too; otherwise it is prepared anew for each.
+        license: SPDX identifier of the engine's licence.
+        summary: a line that says what it is.
+    """
+
+    name: str
+    prepare: str
+    requires: tuple[str, ...] = ()
+    dynamic: bool = False
+    license: str | None = None
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """A subcommand of ``zoo``: ``target`` names a ``click.Command``, imported when it runs."""
 
@@ -173,4 +199,4 @@ class Command:
     help: str = ""
 
 
-Spec = Architecture | Catalog | Augmentation | Loss | Dataset | Command
+Spec = Architecture | Catalog | Augmentation | Loss | Dataset | Backend | Command

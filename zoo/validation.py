@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zoo.names import SPEC_NAME, TAG
-from zoo.specs import Architecture, Augmentation, Catalog, Command, Dataset, Loss, Spec, Weights
+from zoo.specs import (
+    Architecture,
+    Augmentation,
+    Backend,
+    Catalog,
+    Command,
+    Dataset,
+    Loss,
+    Spec,
+    Weights,
+)
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 LOSS_TARGETS = ("index", "soft", "multihot", "embedding")
@@ -168,6 +178,16 @@ _RULES: dict[type, dict[str, _Rule]] = {
         "splits": _Rule("a tuple of at least one str", _tuple_of(_is_text, 1)),
         "license": _text.or_none(),
         "source": _text.or_none(),
+    },
+    Backend: {
+        "prepare": _target,
+        "requires": _Rule(
+            "a tuple of names of modules, without dots",
+            _tuple_of(lambda name: isinstance(name, str) and name.isidentifier()),
+        ),
+        "dynamic": _Rule("a bool", lambda value: isinstance(value, bool)),
+        "license": _text.or_none(),
+        "summary": _Rule("a str", lambda value: isinstance(value, str)),
     },
     Command: {"target": _target, "help": _Rule("a str", lambda value: isinstance(value, str))},
 }

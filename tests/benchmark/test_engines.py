@@ -157,7 +157,7 @@ def test_what_goes_wrong_is_told_and_ends_the_process(start, monkeypatch):
         start("dies")
     assert crash.value.status == "crashed"
     run = start("hangs")
-    monkeypatch.setattr(remote, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(remote.Remote, "patience_s", 0.2)
     with pytest.raises(LeftOut, match="no answer within"):
         run.block(1)
     assert run._process.returncode == -signal.SIGKILL

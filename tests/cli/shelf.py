@@ -55,6 +55,14 @@ def zoo_datasets() -> list[zoo.Dataset]:
 
 
 @zoo.hookimpl
+def zoo_backends() -> list[zoo.Backend]:
+    return [
+        zoo.Backend("here", "shelf:nothing", ("json",), license="MIT", summary="Is usable."),
+        zoo.Backend("gone", "shelf:nothing", ("json", "engine_that_is_gone")),
+    ]
+
+
+@zoo.hookimpl
 def zoo_commands() -> list[zoo.Command]:
     return [
         zoo.Command("greet", "shelf:greet", help="Say a greeting."),

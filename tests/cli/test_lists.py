@@ -128,6 +128,10 @@ def test_other_lists(zoo):
     assert names(zoo("list-losses", "hin*", "--format", "names")) == ["shelf/hinge"]
     assert names(zoo("list-datasets", "--format", "names")) == ["shelf/dots", "shelf/hinge"]
     assert "index, soft" in zoo("list-losses").stdout
+    assert names(zoo("list-backends", "--format", "names")) == ["shelf/gone", "shelf/here"]
+    lines = zoo("list-backends").stdout.splitlines()
+    assert "shelf/gone  needs engine_that_is_gone" in lines[2]
+    assert "shelf/here  yes" in lines[3]
     (row,) = json.loads(zoo("list-augmentations", "--format", "json").stdout)
     assert (row["name"], row["plugin"], row["level"], row["targets"]) == (
         "shelf/blend", "shelf", "batch", "soft",
@@ -144,7 +148,8 @@ def test_plugins(zoo, tmp_path):
     shelf, failed = rows["shelf"], rows["broken"]
     assert shelf["state"] == "active"
     assert shelf["contributes"] == {
-        "architectures": 4, "augmentations": 1, "losses": 1, "datasets": 2, "commands": 4,
+        "architectures": 4, "augmentations": 1, "losses": 1, "datasets": 2, "backends": 2,
+        "commands": 4,
     }  # fmt: skip
     assert shelf["load_ms"] > 0
     assert (failed["state"], failed["stage"]) == ("failed", "import")

@@ -190,7 +190,7 @@ def test_a_range_that_cannot_be_read(wanted: object) -> None:
 
 
 def test_an_optional_hook_of_a_later_version_is_passed_over(site: Site) -> None:
-    site.add("acme", GOOD + "@zoo.hookimpl(optionalhook=True)\ndef zoo_backends():\n    pass\n")
+    site.add("acme", GOOD + "@zoo.hookimpl(optionalhook=True)\ndef zoo_schedules():\n    pass\n")
     assert site.plugin("acme").state == "active"
 
 

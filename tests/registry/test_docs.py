@@ -187,5 +187,6 @@ def test_the_snippets_on_other_kinds_are_valid(tmp_path: Path) -> None:
         ZOO_STRICT_PLUGINS="1",
     )
     assert output == (
-        "[{'architectures': 1, 'augmentations': 2, 'losses': 1, 'datasets': 1, 'commands': 1}]\n"
+        "[{'architectures': 1, 'augmentations': 2, 'losses': 1, 'datasets': 1, "
+        "'backends': 1, 'commands': 1}]\n"
     )

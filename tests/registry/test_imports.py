@@ -40,6 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "import zoo; zoo.list_models('*resnet*', pretrained=True)",
         "import zoo; zoo.list_pretrained()",
         "import zoo; zoo.list_losses() + zoo.list_augmentations() + zoo.list_datasets()",
+        "from zoo import backends; backends.usable()",
         "import zoo.registry; [e.spec for e in zoo.registry.get_registry().entries('losses')]",
         "import zoo.registry; zoo.registry.get_registry().plugins",
     ],

@@ -21,6 +21,7 @@ GOOD: dict[type, Any] = {
     zoo.Augmentation: zoo.Augmentation("flip", "a:b.c"),
     zoo.Loss: zoo.Loss("mse", "a:b"),
     zoo.Dataset: zoo.Dataset("digits", "a:b"),
+    zoo.Backend: zoo.Backend("engine", "a:b"),
     zoo.Command: zoo.Command("greet", "a:b"),
 }
 
@@ -32,6 +33,11 @@ WRONG: list[tuple[type, str, list[Any]]] = [
     ],
     (zoo.Catalog, "builder", ["a", None]),
     (zoo.Catalog, "depends", ["timm", ["timm"], (1,)]),
+    (zoo.Backend, "prepare", ["a", None]),
+    (zoo.Backend, "requires", ["onnx", ["onnx"], ("onnx.helper",), (3,), None]),
+    (zoo.Backend, "dynamic", [1, None]),
+    (zoo.Backend, "license", ["", 3]),
+    (zoo.Backend, "summary", [None, 3]),
     (zoo.Command, "target", ["a", None]),
     (zoo.Command, "help", [None, 3]),
     (zoo.Architecture, "family", ["", 3]),

@@ -124,6 +124,12 @@ def others_run() -> bool:
     return ["R"] in states
 
 
+def resident_bytes() -> int:
+    """Memory of this process that is in the machine's, where /proc tells; otherwise 0."""
+    match = re.search(r"^VmRSS:\s+(\d+) kB$", _read("/proc/self/status"), re.MULTILINE)
+    return int(match[1]) << 10 if match else 0
+
+
 def last_cache_bytes() -> int:
     """Size of the processor's last cache; 32 MiB where it is not known."""
     return max(map(_bytes, _caches().values()), default=0) or 32 << 20

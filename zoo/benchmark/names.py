@@ -18,6 +18,18 @@ RIVALS = {
     "nnpack": "NNPACK's Winograd: 3x3 convolutions with stride 1",
 }
 
+NETWORK_OURS = {
+    "zoo": "what zoo.optimize makes of it",
+    "zoo-exact": 'the same with precision="exact"',
+}
+
+NETWORK_RIVALS = {
+    "eager": "PyTorch as it is, NCHW",
+    "eager-nhwc": "PyTorch in channels_last",
+    "inductor": "torch.compile with frozen parameters, channels_last",
+}
+"""For whole networks; the other backends of ``zoo list-backends`` are their engines."""
+
 ENGINES = {
     "openvino": "OpenVINO on NCHW tensors",
     "openvino-nhwc": "OpenVINO on NHWC tensors",

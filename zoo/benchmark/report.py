@@ -11,8 +11,11 @@ from zoo.benchmark.stats import geometric_mean
 
 Row = dict[str, Any]
 
-_LONG = ("samples_ms",)
-_ERRORS = ("error", "backward_error")
+_LONG = ("samples_ms", "cold_samples_ms")
+_ERRORS = {
+    "error": "of the output's maximum",
+    "backward_error": "of an output's sum |weight| |input|",
+}
 _RATIO = (
     "Medians in ms. The ratio is the best builtin's time over the quickest of ours: above 1 is "
     "faster."
@@ -61,6 +64,14 @@ def case_rows(results: Sequence[Row]) -> list[Row]:
             line["rival_ratio"] = ours["ratio_to_best_rival"]
         folded.append(line)
     return sorted(folded, key=lambda line: line.get("ratio") or 0.0)
+
+
+def candidate_rows(results: Sequence[Row]) -> list[Row]:
+    """The rows of networks, those of losing cases first, the quickest of a case first."""
+    order = [(line["case"], line["threads"]) for line in case_rows(results)]
+    return sorted(
+        results, key=lambda row: (order.index((row["case"], row["threads"])), row["median_ms"])
+    )
 
 
 def ceiling_rows(header: Mapping[str, Any]) -> list[Row]:
@@ -143,12 +154,13 @@ def _error_lines(results: Sequence[Row]) -> list[str]:
     """The largest errors of each candidate, where any has one."""
     if not any(row["error"] for row in results):
         return []
-    largest = {
-        name: [max(row[key] for row in results if row["candidate"] == name) for key in _ERRORS]
-        for name in candidate_names(results)
-    }
-    told = ", ".join(f"{name} {a:.1e} / {b:.1e}" for name, (a, b) in largest.items())
-    return [f"Largest error, of the output's maximum / of an output's sum |weight| |input|: {told}"]
+    known = {key: text for key, text in _ERRORS.items() if key in results[0]}
+    told = []
+    for name in candidate_names(results):
+        rows = [row for row in results if row["candidate"] == name]
+        largest = [f"{max(row[key] for row in rows):.1e}" for key in known]
+        told.append(f"{name} {' / '.join(largest)}")
+    return [f"Largest error, {' / '.join(known.values())}: {', '.join(told)}"]
 
 
 def _left_out_lines(not_timed: Sequence[Row]) -> list[str]:

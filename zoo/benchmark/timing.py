@@ -7,7 +7,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,6 +34,7 @@ class Plan:
         seed: of the order within rounds.
         copies: of the weight, which the calls of a candidate use in turn. One weight stays in
             the caches, as none does in a network.
+        limit_s: seconds after which no further round begins, once there are five.
     """
 
     rounds: int = 20
@@ -41,16 +42,18 @@ class Plan:
     patience: int = 3
     seed: int = 0
     copies: int = 1
+    limit_s: float = math.inf
 
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds per call by candidate, one per kept round; how many rounds were disturbed.
+    """Seconds per call by candidate, one per kept round; which those were, how many disturbed.
 
     ``broken`` holds the engines that did not reach the end, which have no samples.
     """
 
     samples: dict[str, list[float]]
+    kept: list[int]
     thrown_away: int
     disturbed_kept: int
     broken: dict[str, LeftOut]
@@ -121,7 +124,10 @@ def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Pl
     collecting = gc.isenabled()
     gc.disable()
     try:
+        end = time.perf_counter() + plan.limit_s
         while not enough(disturbances, plan):
+            if len(rounds) >= 5 and time.perf_counter() > end:
+                break
             shuffle(order)
             seconds = {}
             before = Snapshot.take()
@@ -140,6 +146,7 @@ def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Pl
     kept = rounds_to_keep(disturbances, plan.rounds)
     return Timings(
         {name: [rounds[number][name] for number in kept] for name in order},
+        kept=kept,
         thrown_away=len(rounds) - len(kept),
         disturbed_kept=sum(disturbances[number] > 1 for number in kept),
         broken=broken,
@@ -247,64 +254,85 @@ def measure_case(
                 leave_out(name, left)
                 del ready[name]
 
-    samples, resolution = timings.samples, math.inf
-    if twin:
-        low, high = ratio_interval(samples[twin], samples.pop(CONTROL))
-        resolution = max(high, 1 / low)
-        outcome.control = {
-            **key,
-            "candidate": twin,
-            "interval": [low, high],
-            "resolution": resolution,
-            "rounds": plan.rounds,
-            "thrown_away": timings.thrown_away,
-            "disturbed_kept": timings.disturbed_kept,
-        }
-    medians = {name: summarize(samples[name]).median for name in ready}
-
-    def quickest(names: Iterable[str]) -> str | None:
-        return min(names, key=lambda name: medians[name], default=None)
-
-    best = quickest(name for name in ready if ready[name].candidate.builtin)
-    rival = quickest(name for name in ready if ready[name].candidate.engine)
+    builtins = [name for name in ready if ready[name].candidate.builtin]
+    engines = [name for name in ready if ready[name].candidate.engine]
+    rows, control = compare(timings, list(ready), builtins, engines, twin)
+    if control:
+        outcome.control = {**key, **control}
     for name, entrant in ready.items():
         outcome.results.append(
             {
                 **key,
-                "candidate": name,
-                **_row(problem, samples[name], samples[best] if best else None, resolution),
-                "ratio_to_best_rival": medians[rival] / medians[name] if rival else None,
+                **rows[name],
+                "gflops": problem.case.flops / rows[name]["median_ms"] / 1e6,
                 **entrant.facts,
                 "implementation": entrant.candidate.explain(problem),
-                "best_builtin": best,
-                "builtin": entrant.candidate.builtin,
-                "best_rival": rival,
                 "calls_per_block": entrant.calls,
-                "samples_ms": [round(seconds * 1e3, 6) for seconds in samples[name]],
             }
         )
     return outcome
 
 
-def _row(
-    problem: Problem, mine: Sequence[float], best: Sequence[float] | None, resolution: float
+def compare(
+    timings: Timings,
+    names: Sequence[str],
+    builtins: Sequence[str],
+    engines: Sequence[str],
+    twin: str | None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any] | None]:
+    """Hold candidates against the best builtin and the best engine.
+
+    Args:
+        timings: of these and of ``CONTROL``, which is ``twin`` once more.
+        names: the candidates that count, ``builtins`` and ``engines`` among them.
+
+    Returns:
+        For each name its times in ms, ratios and verdict, and the control with its resolution.
+    """
+    samples, resolution, control = timings.samples, math.inf, None
+    if twin:
+        low, high = ratio_interval(samples[twin], samples[CONTROL])
+        resolution = max(high, 1 / low)
+        control = {
+            "candidate": twin,
+            "interval": [low, high],
+            "resolution": resolution,
+            "rounds": len(timings.kept),
+            "thrown_away": timings.thrown_away,
+            "disturbed_kept": timings.disturbed_kept,
+        }
+    medians = {name: summarize(samples[name]).median for name in names}
+    best = min(builtins, key=medians.__getitem__, default=None)
+    rival = min(engines, key=medians.__getitem__, default=None)
+    rows = {}
+    for name in names:
+        summary = summarize(samples[name])
+        rows[name] = {
+            "candidate": name,
+            "median_ms": summary.median * 1e3,
+            "min_ms": summary.minimum * 1e3,
+            "iqr_ms": summary.iqr * 1e3,
+            **_against(samples[best] if best else None, samples[name], resolution),
+            "best_builtin": best,
+            "builtin": name in builtins,
+            "ratio_to_best_rival": medians[rival] / medians[name] if rival else None,
+            "best_rival": rival,
+            "samples_ms": [round(seconds * 1e3, 6) for seconds in samples[name]],
+        }
+    return rows, control
+
+
+def _against(
+    best: Sequence[float] | None, mine: Sequence[float], resolution: float
 ) -> dict[str, Any]:
-    summary = summarize(mine)
-    row: dict[str, Any] = {
-        "median_ms": summary.median * 1e3,
-        "min_ms": summary.minimum * 1e3,
-        "iqr_ms": summary.iqr * 1e3,
-        "gflops": problem.case.flops / summary.median / 1e9,
-        "ratio_to_best_builtin": None,
-        "ratio_interval": None,
-        "verdict": None,
+    if best is None:
+        return {"ratio_to_best_builtin": None, "ratio_interval": None, "verdict": None}
+    low, high = (1.0, 1.0) if best is mine else ratio_interval(best, mine)
+    return {
+        "ratio_to_best_builtin": summarize(best).median / summarize(mine).median,
+        "ratio_interval": [low, high],
+        "verdict": verdict(low, high, resolution),
     }
-    if best is not None:
-        low, high = (1.0, 1.0) if best is mine else ratio_interval(best, mine)
-        row["ratio_to_best_builtin"] = summarize(best).median / summary.median
-        row["ratio_interval"] = [low, high]
-        row["verdict"] = verdict(low, high, resolution)
-    return row
 
 
 def verdict(low: float, high: float, resolution: float) -> str:

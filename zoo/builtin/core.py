@@ -40,6 +40,34 @@ def zoo_augmentations() -> list[zoo.Augmentation]:
 
 
 @zoo.hookimpl
+def zoo_backends() -> list[zoo.Backend]:
+    """zoo's own plans, and PyTorch's two ways."""
+    return [
+        zoo.Backend(
+            "zoo",
+            prepare="zoo.compiler:prepare",
+            dynamic=True,
+            license="Apache-2.0",
+            summary="zoo's plans: the whole network in one call of its own kernels",
+        ),
+        zoo.Backend(
+            "eager",
+            prepare="zoo.backends.pytorch:eager",
+            dynamic=True,
+            license=_TORCH_LICENSE,
+            summary="PyTorch as it is, in channels_last",
+        ),
+        zoo.Backend(
+            "inductor",
+            prepare="zoo.backends.pytorch:inductor",
+            dynamic=True,
+            license=_TORCH_LICENSE,
+            summary="torch.compile with frozen parameters, in channels_last; needs a C++ compiler",
+        ),
+    ]
+
+
+@zoo.hookimpl
 def zoo_datasets() -> list[zoo.Dataset]:
     """Handwritten digits that come with scikit-learn."""
     return [

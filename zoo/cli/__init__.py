@@ -25,11 +25,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list-augmentations": ("zoo.cli.list_others:augmentations", "List augmentations."),
     "list-losses": ("zoo.cli.list_others:losses", "List losses."),
     "list-datasets": ("zoo.cli.list_others:datasets", "List data sets."),
+    "list-backends": ("zoo.cli.list_others:backends", "List engines that run networks."),
     "info": ("zoo.cli.info:command", "Show all that is known about a model, loss, ..."),
     "predict": ("zoo.cli.predict:command", "Classify images with a pretrained model."),
+    "optimize": ("zoo.cli.optimize:command", "Optimize a model for inference, and save it."),
     "plugins": ("zoo.cli.plugins:command", "Show the installed plugins and their state."),
     "ops": ("zoo.cli.ops:command", "Show the native kernels and what this machine runs."),
-    "bench": ("zoo.cli.bench:command", "Time the native kernels beside their rivals."),
+    "bench": ("zoo.cli.bench:command", "Time native kernels or whole networks beside rivals."),
 }
 """The core's own commands: name -> (target, help line). Plugins add theirs by a hook."""
 

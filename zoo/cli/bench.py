@@ -1,29 +1,30 @@
-"""``zoo bench``: time the native kernels beside their rivals."""
+"""``zoo bench``: its options, and what is to be measured."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo.benchmark import engines
-from zoo.benchmark.names import ACTIVATIONS, ENGINES, OURS, RIVALS
-from zoo.benchmark.shapes import OPS, SET_NAMES, WEIGHTED_OPS, Case, cases_of_set, parse_case
-from zoo.cli.output import (
-    Column,
-    check_output_file,
-    format_csv,
-    format_json,
-    note,
-    print_rows,
-    write_file,
+from zoo.benchmark.names import (
+    ACTIVATIONS,
+    ENGINES,
+    NETWORK_OURS,
+    NETWORK_RIVALS,
+    OURS,
+    RIVALS,
 )
+from zoo.benchmark.shapes import OPS, SET_NAMES, WEIGHTED_OPS
+from zoo.cli.output import check_output_file
 from zoo.errors import UsageError, ZooError
+
+if TYPE_CHECKING:
+    from zoo.benchmark.worker import Job
 
 
 def _numbers(
@@ -41,27 +42,28 @@ def _numbers(
     return numbers
 
 
-def _rivals(ctx: click.Context, option: click.Parameter, value: str) -> list[str]:
-    """Read names of rivals and of groups of them, separated by commas."""
-    every = {**RIVALS, **ENGINES}
-    groups: dict[str, Iterable[str]] = {"builtin": RIVALS, "all": every, "none": ()}
-    names = [name for part in value.split(",") for name in groups.get(part, [part])]
-    unknown = [name for name in names if name not in every]
-    if unknown:
-        known = ", ".join([*every, *groups])
-        raise click.BadParameter(f"unknown rival {unknown[0]!r}; there are {known}")
-    return [name for name in every if name in names]
+def choose_rivals(value: str, groups: Mapping[str, Iterable[str]]) -> list[str]:
+    """Read names of rivals and of groups of them, separated by commas, into names in order.
+
+    Args:
+        groups: name -> the rivals that it stands for; a rival stands for itself.
+    """
+    names: list[str] = []
+    for part in value.split(","):
+        if part not in groups:
+            known = ", ".join(groups)
+            raise click.BadParameter(
+                f"unknown rival {part!r}; there are {known}", param_hint="'--rivals'"
+            )
+        names += groups[part]
+    return [name for name in groups if name in names and groups[name] == [name]]
 
 
-def _installed(rivals: list[str]) -> list[str]:
-    """Leave out the engines that are not installed, and say so once."""
-    missing = {name: engines.missing_packages(name) for name in rivals if name in ENGINES}
-    needs = [
-        f"{name} needs {', '.join(packages)}" for name, packages in missing.items() if packages
-    ]
-    if needs:
-        note(f"engines not installed: {'; '.join(needs)} (make bench-env installs all)")
-    return [name for name in rivals if not missing.get(name)]
+def op_groups() -> dict[str, list[str]]:
+    """What --rivals may name beside --op."""
+    every = [*RIVALS, *ENGINES]
+    singles = {name: [name] for name in every}
+    return {**singles, "builtin": [*RIVALS], "all": every, "none": []}
 
 
 def _candidates_help() -> str:
@@ -69,13 +71,23 @@ def _candidates_help() -> str:
         return "\n".join(f"  {name:<15}{text}" for name, text in names.items())
 
     return (
-        f"\b\nCandidates:\n{lines({**OURS, **RIVALS})}\n\n"
-        f"\b\nEngines, which `make bench-env` installs:\n{lines(ENGINES)}"
+        f"\b\nCandidates for ops:\n{lines({**OURS, **RIVALS})}\n\n"
+        f"\b\nEngines, which `make bench-env` installs:\n{lines(ENGINES)}\n\n"
+        f"\b\nCandidates for networks, beside the installed backends (zoo list-backends):\n"
+        f"{lines({**NETWORK_OURS, **NETWORK_RIVALS})}"
     )
 
 
 @click.command(epilog=_candidates_help())
 @click.option("--op", type=click.Choice(OPS), help="The op to time.")
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME",
+    help="A whole network to time instead, with random weights. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--image-size", type=click.IntRange(1), metavar="N",
+    help="Height and width of a network's images.  [default: the model's own]",
+)  # fmt: skip
 @click.option(
     "--set",
     "set_name",
@@ -98,7 +110,7 @@ def _candidates_help() -> str:
     "--batch",
     metavar="N[,N...]",
     callback=_numbers,
-    help="Batch sizes of the named set.  [default: 1]",
+    help="Batch sizes of the named set, or of networks.  [default: 1]",
 )
 @click.option(
     "--dtype", type=click.Choice(("float32", "float64")), default="float32", show_default=True
@@ -117,7 +129,7 @@ def _candidates_help() -> str:
     help="Hold zoo and its rivals to this instruction set.  [default: the machine's best]",
 )  # fmt: skip
 @click.option(
-    "--rivals", metavar="NAME[,NAME...]", callback=_rivals, default="builtin", show_default=True,
+    "--rivals", metavar="NAME[,NAME...]", default="builtin", show_default=True,
     help="Whom to time beside zoo: candidates by name, builtin (those of PyTorch), all (and every "
     "engine that is installed) or none.",
 )  # fmt: skip
@@ -135,10 +147,17 @@ def _candidates_help() -> str:
     help="Compare with an earlier --output FILE.json, slower cases first: the times, and the "
     "ratios to the best builtin that both have.",
 )  # fmt: skip
-@click.option("--rounds", type=click.IntRange(5), default=20, show_default=True)
 @click.option(
-    "--min-time", type=click.FloatRange(0.1), default=5.0, show_default=True, metavar="MS",
-    help="Least milliseconds that a candidate runs in a round.",
+    "--rounds", type=click.IntRange(5), metavar="N",
+    help="Rounds to keep.  [default: 20; networks: 10]",
+)  # fmt: skip
+@click.option(
+    "--min-time", type=click.FloatRange(0.1), metavar="MS",
+    help="Least milliseconds that a candidate runs in a round.  [default: 5; networks: 20]",
+)  # fmt: skip
+@click.option(
+    "--max-time", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S",
+    help="Seconds of a network's rounds, after which five suffice.",
 )  # fmt: skip
 @click.option(
     "--format", "format_", type=click.Choice(("table", "json", "csv")), default="table",
@@ -155,6 +174,8 @@ def _candidates_help() -> str:
 @click.option("--force", is_flag=True, help="Replace the files if they exist.")
 def command(
     op: str | None,
+    models: tuple[str, ...],
+    image_size: int | None,
     set_name: str | None,
     shapes: tuple[str, ...],
     threads: tuple[int, ...] | None,
@@ -163,199 +184,152 @@ def command(
     activation: str | None,
     weights: str,
     cpu_capability: str | None,
-    rivals: list[str],
+    rivals: str,
     candidates: tuple[str, ...],
     peak: bool,
     history: Path | None,
-    rounds: int,
-    min_time: float,
+    rounds: int | None,
+    min_time: float | None,
+    max_time: float,
     format_: str,
     output: Path | None,
     plot: Path | None,
     force: bool,
 ) -> None:
-    """Time the native kernels beside their rivals, on random data.
+    """Time the native kernels, or whole networks, beside their rivals.
 
-    Every candidate must first reproduce a float64 reference. Candidates are timed in turn, in
-    blocks; one builtin races against itself, which states the resolution; rounds in which the
-    machine was busy are repeated. Each number of threads has a process of its own.
+    Every candidate must first reproduce a float64 reference on random data. Candidates are timed
+    in turn, in blocks; one builtin races against itself, which states the resolution; rounds in
+    which the machine was busy are repeated. Each number of threads has a process of its own; of a
+    network each candidate has one.
     """
     from zoo.benchmark import report
-    from zoo.benchmark.history import History, place_of
+    from zoo.benchmark.history import History
     from zoo.benchmark.machine import describe_machine, usable_cpus
-    from zoo.benchmark.plot import check_plot, draw
-    from zoo.benchmark.runner import run
-    from zoo.benchmark.worker import Job
+    from zoo.benchmark.plot import check_plot
+    from zoo.cli import bench_networks, bench_ops, bench_output
 
-    if op is None and not peak:
-        raise UsageError("say which op to time with --op, or --peak alone for the ceilings")
-    own = (set_name, shapes, batch, activation, candidates, plot, history, weights == "cold")
-    if op is None and any(own):
-        raise UsageError("--peak alone times no op: say which with --op")
-    if peak and dtype != "float32":
-        raise UsageError(f"--peak measures float32: leave out --dtype {dtype}")
-    cases = _cases(op, set_name, shapes, batch) if op else []
-    if op in WEIGHTED_OPS:
-        activation = activation or ("none" if op == "linear" else "relu")
-    elif activation:
-        raise UsageError(f"--activation belongs to convolutions, not to {op}")
-    elif weights == "cold":
-        raise UsageError(f"--weights belongs to convolutions: {op} has none")
+    others = (op, set_name, shapes, activation, candidates, peak, cpu_capability)
+    if models and (any(others) or weights == "cold" or dtype != "float32"):
+        raise UsageError(
+            "--model times networks in float32: leave out --op and the options of ops (--set, "
+            "--shape, --activation, --candidate, --peak, --cpu-capability, --weights, --dtype)"
+        )
+    if image_size and not models:
+        raise UsageError("--image-size belongs to --model")
+    if op is None and not peak and not models:
+        raise UsageError(
+            "say which op to time with --op, or --peak alone for the ceilings, or --model for a "
+            "network"
+        )
     available = len(usable_cpus())
     threads = threads or (available,)
     if max(threads) > available:
         raise UsageError(f"--threads {max(threads)}: this process may use {available} processors")
-    rivals = _installed(rivals)
-    check_output_file(output, force)
-    check_output_file(plot, force)
-    if plot:
-        check_plot(plot)
-
     header: dict[str, Any] = {
-        "op": op,
+        "op": "networks" if models else op,
         "dtype": dtype,
         "activation": activation,
         "weights": weights,
         "cpu_capability": cpu_capability,
-        "rounds": rounds,
-        "min_time_ms": min_time,
+        "rounds": rounds or (10 if models else 20),
+        "min_time_ms": min_time or (20.0 if models else 5.0),
         "command": shlex.join(["zoo", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe_machine(),
-        "engines": engines.versions(name for name in rivals if name in ENGINES),
+        "engines": {},
         "processes": [],
     }
-    earlier = History.read(history) if history else None
-    if earlier:
-        options = {"op": op, "dtype": dtype, "activation": activation, "weights": weights}
-        rows = [{**options, "case": str(case), "threads": n} for case in cases for n in threads]
-        earlier.check(place_of(row, header) for row in rows)
-    document: dict[str, Any] = {"header": header, "results": [], "not_timed": [], "controls": []}
-    for number in threads:
-        job = Job(
-            op=op or "",
-            cases=[str(case) for case in cases],
-            threads=number,
-            dtype=dtype,
-            activation=activation or "none",
-            rivals=rivals,
-            candidates=list(candidates),
-            rounds=rounds,
-            block_ms=min_time,
-            weights=weights,
-            cpu_capability=cpu_capability,
-            peak=peak,
+    if models:
+        chosen = choose_rivals(rivals, bench_networks.groups())
+        bench_networks.check(models)
+    else:
+        job = _job(
+            op,
+            set_name,
+            shapes,
+            batch,
+            header,
+            choose_rivals(rivals, op_groups()),
+            candidates,
+            peak,
+            plot,
+            history,
         )
-        measured = run(job, note)
-        header["processes"] += measured.processes
-        document["results"] += measured.results
-        document["not_timed"] += measured.not_timed
-        document["controls"] += measured.controls
+    check_output_file(output, force)
+    check_output_file(plot, force)
+    if plot:
+        check_plot(plot)
+    earlier = History.read(history) if history else None
+    if models:
+        document = bench_networks.measure(
+            list(dict.fromkeys(models)),
+            batch or (1,),
+            threads,
+            image_size,
+            chosen,
+            max_time,
+            header,
+            earlier,
+        )
+        failed = bench_networks.failures(document["not_timed"])
+    else:
+        document = bench_ops.measure(job, threads, header, earlier)
+        failed = report.failures(document["not_timed"])
     if earlier:
         earlier.compare(document["results"], header)
         header["history"] = earlier.describe(header)
-
-    if output:
-        text = (
-            format_csv(_csv_rows(document))
-            if output.suffix.lower() == ".csv"
-            else report.samples_on_one_line(format_json(document))
-        )
-        write_file(output, text + "\n")
-    if plot and document["results"]:
-        write_file(plot, draw(document, plot.suffix))
-    _print(document, format_)
-    failed = report.failures(document["not_timed"])
+    bench_output.write(document, output, plot)
+    bench_output.show(document, format_)
     if failed:
         first = failed[0]
         raise ZooError(
             f"{first['candidate']} {first['status']} on {first['case']}: {first['reason']}"
         )
-    if op and not document["results"]:
+    if header["op"] and not document["results"]:
         raise ZooError("nothing could be timed")
 
 
-def _cases(
-    op: str, set_name: str | None, shapes: tuple[str, ...], batch: tuple[int, ...] | None
-) -> list[Case]:
-    if shapes and (set_name or batch):
-        raise UsageError("--shape states all by itself: leave out --set and --batch")
-    if shapes:
-        return list(dict.fromkeys(parse_case(op, text) for text in shapes))
-    return cases_of_set(op, set_name or "resnet", batch or (1,))
+def _job(
+    op: str | None,
+    set_name: str | None,
+    shapes: tuple[str, ...],
+    batch: tuple[int, ...] | None,
+    header: dict[str, Any],
+    rivals: list[str],
+    candidates: tuple[str, ...],
+    peak: bool,
+    plot: Path | None,
+    history: Path | None,
+) -> Job:
+    """What is to be measured of ops; the header is completed by the activation."""
+    from zoo.benchmark.worker import Job
+    from zoo.cli import bench_ops
 
-
-def _csv_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
-    from zoo.benchmark import report
-
-    if document["header"]["op"]:
-        return report.csv_rows(document["results"])
-    return report.ceiling_rows(document["header"])
-
-
-def _number(key: str, form: str, title: str = "") -> Column:
-    return Column(key, title, show=lambda value: format(value, form), right=True)
-
-
-def _print(document: dict[str, Any], format_: str) -> None:
-    from zoo.benchmark import report
-
-    header, results = document["header"], document["results"]
-    if format_ == "json":
-        click.echo(report.samples_on_one_line(format_json(document)))
-        return
-    if format_ == "csv":
-        print_rows(_csv_rows(document), "csv", [])
-        return
-    for line in report.header_lines(header):
-        click.echo(line)
-    ceilings = report.ceiling_rows(header)
-    if ceilings:
-        click.echo()
-        titles = {key: key.replace("_gbps", " GB/s") for key in ceilings[0]}
-        titles |= {"fma_gflops": "FMA GFLOP/s", "gemm_gflops": "GEMM GFLOP/s"}
-        print_rows(ceilings, "table", [_number(key, ".0f", titles[key]) for key in titles])
-        for line in report.ceiling_lines(header):
-            click.echo(line)
-    if header["op"]:
-        click.echo()
-        columns: list[Column | str] = [
-            Column("case", "case (N,C,H,W,...)"),
-            Column("threads", right=True),
-            *(_number(name, ".3g") for name in report.candidate_names(results)),
-            _number("gflops", ".0f", "GFLOP/s"),
-            *([_number("percent_of_roofline", ".0f", "% roofline")] if ceilings else []),
-            _number("ratio", ".2f"),
-            Column("interval", "95 %", show=lambda ends: f"{ends[0]:.2f}..{ends[1]:.2f}"),
-            "verdict",
-        ]
-        if any(row["best_rival"] for row in results):
-            columns.append(_number("rival_ratio", ".2f", "to engines"))
-        print_rows(report.case_rows(results), "table", columns)
-        click.echo()
-        for line in report.summary_lines(document):
-            click.echo(line)
-    if "history" in header:
-        _print_history(document)
-
-
-def _print_history(document: dict[str, Any]) -> None:
-    from zoo.benchmark.history import compared_rows, history_lines
-
-    results = document["results"]
-    columns: list[Column | str] = [
-        Column("case", "case (N,C,H,W,...)"),
-        Column("threads", right=True),
-        "candidate",
-        _number("old_median_ms", ".3g", "ms then"),
-        _number("median_ms", ".3g", "ms now"),
-        _number("speedup", ".2f", "then/now"),
-        _number("ratio_then", ".2f", "ratio then"),
-        _number("ratio_now", ".2f", "ratio now"),
-        _number("ratio_change", ".2f", "now/then"),
-    ]
-    click.echo()
-    print_rows(compared_rows(results), "table", columns)
-    click.echo()
-    for line in history_lines(document["header"]["history"], results):
-        click.echo(line)
+    activation, weights = header["activation"], header["weights"]
+    own = (set_name, shapes, batch, activation, candidates, plot, history, weights == "cold")
+    if op is None and any(own):
+        raise UsageError("--peak alone times no op: say which with --op")
+    if peak and header["dtype"] != "float32":
+        raise UsageError(f"--peak measures float32: leave out --dtype {header['dtype']}")
+    cases = bench_ops.cases(op, set_name, shapes, batch) if op else []
+    if op in WEIGHTED_OPS:
+        header["activation"] = activation or ("none" if op == "linear" else "relu")
+    elif activation:
+        raise UsageError(f"--activation belongs to convolutions, not to {op}")
+    elif weights == "cold":
+        raise UsageError(f"--weights belongs to convolutions: {op} has none")
+    return Job(
+        op=op or "",
+        cases=[str(case) for case in cases],
+        threads=1,
+        dtype=header["dtype"],
+        activation=header["activation"] or "none",
+        rivals=bench_ops.installed(rivals),
+        candidates=list(candidates),
+        rounds=header["rounds"],
+        block_ms=header["min_time_ms"],
+        weights=weights,
+        cpu_capability=header["cpu_capability"],
+        peak=peak,
+    )

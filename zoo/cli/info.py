@@ -18,6 +18,7 @@ _KINDS = {
     "augmentation": "augmentations",
     "loss": "losses",
     "dataset": "datasets",
+    "backend": "backends",
     "command": "commands",
 }
 
@@ -28,7 +29,7 @@ _KINDS = {
 @click.option("--format", "format_", type=click.Choice(["table", "json"]),
               default="table", show_default=True)  # fmt: skip
 def command(name: str, kind: str | None, format_: str) -> None:
-    """Show all that is known about a model, augmentation, loss, data set or command.
+    """Show all that is known about a model, augmentation, loss, data set, backend or command.
 
     For a model that includes its weights, with licence, metrics and preprocessing; NAME.TAG
     shows these weights alone.

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from zoo.compiler.capture import Captured, CaptureError, capture
+from zoo import backends
+from zoo.backends.prepared import Prepared
+from zoo.backends.pytorch import channels_last
+from zoo.compiler.capture import Captured, capture
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 from zoo.ops import Precision
 
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
+
+Case = tuple[tuple[Any, ...], dict[str, Any], Any]
+"""Inputs, inputs by name, and what the module returns for them."""
+
+_log = logging.getLogger(__name__)
 
 
 def optimize(
@@ -26,32 +35,39 @@ def optimize(
     example_inputs: Tensor | tuple[Any, ...] | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
     *,
+    backend: str = "zoo",
     precision: Precision = "default",
     keep: Literal["faster", "zoo"] = "faster",
 ) -> OptimizedModule:
     """A module for inference that computes what ``module`` computes, faster.
 
-    The graph is captured by ``torch.export`` and rewritten (BatchNorm folded, activations, sums and
-    pools fused into convolutions), its weights are packed, its memory is planned, and the whole
-    network runs in one call. What zoo has no kernel for runs in PyTorch's within the same call.
-    ``module`` itself is not changed; later changes to its weights are not seen. Batch, height and
-    width may change from call to call; what the graph does not allow for is captured anew.
+    With zoo's own backend the graph is captured by ``torch.export`` and rewritten (BatchNorm
+    folded, activations, sums and pools fused into convolutions), its weights are packed, its memory
+    is planned, and the whole network runs in one call. What zoo has no kernel for runs in PyTorch's
+    within the same call. ``module`` itself is not changed; later changes to its weights are not
+    seen. Batch, height and width may change from call to call; what the graph does not allow for is
+    captured anew, and other backends prepare anew for each size.
 
     The result is compared with ``module`` on the example and on random inputs. Where it differs by
-    more than 1e-4 of the output's maximum, Winograd's convolutions are given up, then the whole
-    plan. What cannot be captured, and what is faster as it is, runs as it is; a warning says why.
+    more than 1e-4 of the output's maximum, Winograd's convolutions are given up, then the backend.
+    What a backend cannot take, and what is faster as it is, runs as it is; a warning says why.
 
     Args:
         module: on the CPU, in float32 and in eval mode.
         example_inputs: a tensor, or the tuple of positional inputs. None: one image of the size
             that the module's ``pretrained_cfg`` or ``default_cfg`` names.
         example_kwargs: inputs by name.
-        precision: "exact" avoids Winograd's convolutions.
-        keep: "faster" compares the speed with eager PyTorch in channels_last on the example and
-            keeps the faster; "zoo" does not ask.
+        backend: what runs it, one of ``zoo list-backends``; "auto" measures those that are
+            installed on the example and takes the fastest of those whose results are right.
+            ``tried`` of the result says what came of each.
+        precision: of zoo's backend: "exact" avoids Winograd's convolutions.
+        keep: of zoo's backend alone: "faster" compares the speed with eager PyTorch in
+            channels_last on the example and keeps the faster; "zoo" does not ask.
 
     Raises:
-        UsageError: a module in training mode, or no example and no way to make one.
+        UsageError: a module in training mode, no example and no way to make one, or a backend that
+            requires what is not installed.
+        UnknownName, AmbiguousName: of the backend.
     """
     if module.training:
         raise UsageError("zoo.optimize is for inference: call .eval() on the module first")
@@ -59,19 +75,58 @@ def optimize(
         example_inputs = (_example(module),)
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     kwargs = dict(example_kwargs or {})
+    chosen = backends.usable() if backend == "auto" else {backend: backends.find(backend)}
+    runs: dict[str, Network | Prepared] = {}
+    tried: dict[str, float | str] = {}
     with torch.no_grad():
-        expected = module(*args, **kwargs)
-        reason = None
-        try:
-            network = _checked(module, args, kwargs, expected, precision)
-        except (CaptureError, PlanError) as error:
-            network, reason = None, str(error)
-        if network is not None and keep == "faster":
-            reason = _slower(network, module, args, kwargs)
-            network = None if reason else network
-    if reason is not None:
+        cases = _cases(module, args, kwargs)
+        for name, spec in chosen.items():
+            try:
+                if spec.prepare == _OWN:
+                    runs[name] = _checked(module, cases, precision)
+                else:
+                    runs[name] = Prepared(spec, module, args, kwargs)
+                    _pass(runs[name], cases)
+            except ZooError as error:
+                runs.pop(name, None)
+                tried[name] = str(error)
+        if backend == "auto" and runs:
+            calls = [lambda run=run: run(*args, **kwargs) for run in runs.values()]
+            tried |= zip(runs, _minima(calls), strict=True)
+            backend = min(runs, key=lambda name: float(tried[name]))
+        elif backend in runs and chosen[backend].prepare == _OWN and keep == "faster":
+            reason = _slower(runs[backend], module, args, kwargs)
+            if reason:
+                del runs[backend]
+                tried[backend] = reason
+    for name, outcome in tried.items():
+        _log.info(
+            "%s: %s", name, outcome if isinstance(outcome, str) else f"{outcome * 1e3:.3f} ms"
+        )
+    reason = None
+    if backend not in runs:
+        reason = "; ".join(map(str, tried.values()))
         warnings.warn(f"zoo.optimize: {reason}; it runs as it is", stacklevel=2)
-    return OptimizedModule(module, network, reason)
+    return OptimizedModule(module, runs.get(backend), reason, backend, tried)
+
+
+_OWN = "zoo.compiler:prepare"
+
+
+def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
+    """zoo's own backend: plans that give what the module gives.
+
+    Raises:
+        PlanError, CaptureError: there are none.
+    """
+    with torch.no_grad():
+        return _checked(module, _cases(module, args, kwargs), "default")
+
+
+def prepare_exact(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
+    """The same without Winograd's convolutions, for comparison."""
+    with torch.no_grad():
+        return _checked(module, _cases(module, args, kwargs), "exact")
 
 
 def _example(module: nn.Module) -> Tensor:
@@ -86,14 +141,8 @@ def _example(module: nn.Module) -> Tensor:
     )
 
 
-def _checked(
-    module: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    expected: Any,
-    precision: Precision,
-) -> Network:
-    """The network in the first precision that gives what the module gives."""
+def _cases(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Case]:
+    """The example and random inputs like it, with what the module makes of them."""
     generator = torch.Generator().manual_seed(1)
 
     def other(leaf: Any) -> Any:
@@ -101,24 +150,39 @@ def _checked(
             return torch.randn(leaf.shape, generator=generator).to(leaf)
         return leaf
 
-    cases = [(args, kwargs, expected)]
     more_args, more_kwargs = pytree.tree_map(other, (args, kwargs))
-    cases.append((more_args, more_kwargs, module(*more_args, **more_kwargs)))
+    return [
+        (args, kwargs, module(*args, **kwargs)),
+        (more_args, more_kwargs, module(*more_args, **more_kwargs)),
+    ]
+
+
+def _pass(run: Callable[..., Any], cases: Sequence[Case]) -> None:
+    """Raise PlanError unless all outputs are right."""
+    worst = max(difference(run(*args, **kwargs), expected) for args, kwargs, expected in cases)
+    if not worst <= TOLERANCE:
+        raise PlanError(f"the outputs differ by {worst:.1e} of their maximum")
+
+
+def _checked(module: nn.Module, cases: Sequence[Case], precision: Precision) -> Network:
+    """The network in the first precision that gives what the module gives."""
 
     def rewritten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured:
         captured = capture(module, args, kwargs)
         rewrite(captured.graph_module)
         return captured
 
-    captured = rewritten(args, kwargs)
-    worst = 0.0
-    tries: list[Precision] = ["default", "exact"] if precision == "default" else ["exact"]
-    for each in tries:
-        network = Network(captured, each, rewritten)
-        worst = max(difference(network(*these, **named), wanted) for these, named, wanted in cases)
-        if worst <= TOLERANCE:
+    captured = rewritten(*cases[0][:2])
+    if precision == "default":
+        try:
+            network = Network(captured, precision, rewritten)
+            _pass(network, cases)
             return network
-    raise PlanError(f"the outputs differ by {worst:.1e} of their maximum")
+        except PlanError:
+            pass
+    network = Network(captured, "exact", rewritten)
+    _pass(network, cases)
+    return network
 
 
 def difference(got: Any, expected: Any) -> float:
@@ -149,27 +213,22 @@ def _slower(
 ) -> str | None:
     """Why not to use the network: None, or by how much PyTorch is faster on these inputs."""
     args, kwargs = pytree.tree_map(channels_last, (args, kwargs))
-    runs: list[Callable[[], Any]] = [
-        lambda: network(*args, **kwargs),
-        lambda: module(*args, **kwargs),
-    ]
-    best = [float("inf"), float("inf")]
-    end = time.perf_counter() + 0.5  # seconds
-    rounds = 0
-    while rounds < 3 or (rounds < 20 and time.perf_counter() < end):
-        for i, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            best[i] = min(best[i], time.perf_counter() - start)
-        rounds += 1
-    mine, eager = best
+    mine, eager = _minima([lambda: network(*args, **kwargs), lambda: module(*args, **kwargs)])
     if mine <= 1.02 * eager:
         return None
     return f"PyTorch takes {eager * 1e3:.2f} ms where zoo's plan takes {mine * 1e3:.2f} ms"
 
 
-def channels_last(leaf: Any) -> Any:
-    """A batch of images in channels_last; anything else as it is."""
-    if isinstance(leaf, Tensor) and leaf.dim() == 4:
-        return leaf.contiguous(memory_format=torch.channels_last)
-    return leaf
+def _minima(runs: Sequence[Callable[[], Any]]) -> list[float]:
+    """The least seconds of each of several ways, which run in turn."""
+    best = [float("inf")] * len(runs)
+    end = time.perf_counter() + 0.25 * len(runs)  # seconds
+    rounds = 0
+    while rounds < 3 or (rounds < 20 and time.perf_counter() < end):
+        for i, run in enumerate(runs):
+            for _ in range(2):  # the first while another's threads may still spin
+                start = time.perf_counter()
+                run()
+                best[i] = min(best[i], time.perf_counter() - start)
+        rounds += 1
+    return best

@@ -70,19 +70,22 @@ def _serve(answers: Any) -> None:
             answer()
 
 
-def main() -> None:
-    """Serve until stdin ends."""
+def serve(answer_all: Callable[[Any], None]) -> None:
+    """Have a function answer the requests on stdin until they end, and say what it raises.
+
+    It is given the stream for its answers. What libraries print goes to stderr.
+    """
     if sys.platform == "linux":
         # While it is stopped it would not notice that whoever started it is gone.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
-        _serve(answers)
+        answer_all(answers)
     except Exception as error:
         text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
         print(json.dumps({"error": text}), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_serve)

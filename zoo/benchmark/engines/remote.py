@@ -1,4 +1,4 @@
-"""The measuring process's end of an engine: starts its process, has it time itself, ends it."""
+"""The measuring end of a process that times itself: starts it, stops it between blocks, ends it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -34,55 +35,35 @@ def _wait_for_own_threads(patience_s: float = 0.05) -> None:
         time.sleep(0.0005)
 
 
-class EngineRun:
-    """A case in an engine's process, which times its own blocks and is stopped between them.
+class Remote:
+    """A process that computes and times its own blocks, and is stopped between them.
 
-    Stopped by SIGSTOP, because thread pools go on spinning after their work and would take
-    processors away from the others. Called, it returns the output. Whatever goes wrong raises
-    LeftOut and ends the process.
+    It answers each request, one JSON object a line, with another. It is stopped by SIGSTOP,
+    because thread pools go on spinning after their work and would take processors away from the
+    others. Whatever goes wrong raises LeftOut and ends the process.
     """
 
-    def __init__(self, target: str, problem: Problem, copies: int = 1) -> None:
-        """Start the process and have it compile the case, ``copies`` times.
+    patience_s = PATIENCE_S
 
-        ``target`` names the loader, "module:function". Files are anonymous: whatever dies,
-        nothing is left behind.
+    def __init__(
+        self, module: str, files: Iterable[int], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start ``python -m module``, which inherits files, given by descriptor.
+
+        Files are anonymous: whatever dies, nothing is left behind.
         """
-        with ExitStack() as files:
-            self._arrays = files.enter_context(tempfile.TemporaryFile())
-            self._log = files.enter_context(tempfile.TemporaryFile())
-            self._files = files.pop_all()
-        for tensor in (problem.input, problem.weight, problem.bias):
-            np.save(self._arrays, tensor.numpy())
-        self._arrays.seek(0)
+        with ExitStack() as opened:
+            self._log = opened.enter_context(tempfile.TemporaryFile())
+            self._files = opened.pop_all()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.benchmark.engines.process"],
+            [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             bufsize=0,
-            pass_fds=[self._arrays.fileno()],
+            pass_fds=list(files),
+            env=environment,
         )
-        self._ask(
-            target=target,
-            op=problem.case.op,
-            case=str(problem.case),
-            activation=problem.activation,
-            threads=torch.get_num_threads(),
-            copies=copies,
-            arrays=self._arrays.fileno(),
-        )
-
-    def __call__(self) -> Tensor:
-        """Compute once and return the output (N, C, H, W)."""
-        self._ask(calls=0)
-        self._arrays.seek(0)
-        return torch.from_numpy(np.load(self._arrays))
-
-    def block(self, calls: int) -> float:
-        """Seconds per call over a block, by the engine's own clock, after an untimed call."""
-        _wait_for_own_threads()
-        return float(self._ask(calls=calls)["seconds"])
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -93,7 +74,8 @@ class EngineRun:
                 pipe.close()
         self._files.close()
 
-    def _ask(self, **request: Any) -> dict[str, Any]:
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send a request and return the answer, however long that takes."""
         try:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGCONT)
@@ -113,8 +95,8 @@ class EngineRun:
         assert self._process.stdout is not None  # a pipe
         line, pipe = b"", self._process.stdout.fileno()
         while not line.endswith(b"\n"):
-            if not select.select([pipe], [], [], PATIENCE_S)[0]:
-                raise LeftOut("failed", f"it gave no answer within {PATIENCE_S} s")
+            if not select.select([pipe], [], [], self.patience_s)[0]:
+                raise LeftOut("failed", f"it gave no answer within {self.patience_s} s")
             part = os.read(pipe, 1 << 16)
             if not part:
                 raise LeftOut("crashed", self._last_words())
@@ -122,7 +104,44 @@ class EngineRun:
         return line
 
     def _last_words(self) -> str:
-        ending = how_it_ended(self._process.wait(PATIENCE_S))
+        ending = how_it_ended(self._process.wait(self.patience_s))
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
         return f"{ending}, after {lines[-1]!r}" if lines else ending
+
+
+class EngineRun(Remote):
+    """A case in an engine's process. Called, it returns the output."""
+
+    def __init__(self, target: str, problem: Problem, copies: int = 1) -> None:
+        """Start the process and have it compile the case, ``copies`` times.
+
+        ``target`` names the loader, "module:function".
+        """
+        with ExitStack() as files:
+            self._arrays = files.enter_context(tempfile.TemporaryFile())
+            for tensor in (problem.input, problem.weight, problem.bias):
+                np.save(self._arrays, tensor.numpy())
+            self._arrays.seek(0)
+            super().__init__("zoo.benchmark.engines.process", [self._arrays.fileno()])
+            self._files.push(files.pop_all())
+        self.ask(
+            target=target,
+            op=problem.case.op,
+            case=str(problem.case),
+            activation=problem.activation,
+            threads=torch.get_num_threads(),
+            copies=copies,
+            arrays=self._arrays.fileno(),
+        )
+
+    def __call__(self) -> Tensor:
+        """Compute once and return the output (N, C, H, W)."""
+        self.ask(calls=0)
+        self._arrays.seek(0)
+        return torch.from_numpy(np.load(self._arrays))
+
+    def block(self, calls: int) -> float:
+        """Seconds per call over a block, by the engine's own clock, after an untimed call."""
+        _wait_for_own_threads()
+        return float(self.ask(calls=calls)["seconds"])

@@ -1,0 +1,175 @@
+"""Backends: zoo's and PyTorch's, and those that a plugin brings."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import randomise
+from torch import Tensor, nn
+
+import zoo
+from zoo import backends
+from zoo.backends import prepared
+from zoo.compiler import PlanError
+from zoo.compiler.optimize import difference
+from zoo.registry import load_target
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The plugin file of these tests, and the core's own plugins alone."""
+    monkeypatch.setenv("ZOO_EXTRA_PLUGINS", str(Path(__file__).with_name("engines.py")))
+    monkeypatch.setenv("ZOO_NO_PLUGINS", "1")
+    monkeypatch.setattr("zoo.registry._registry", None)
+    zoo.list_backends()
+    module = load_target("engines:prepared")
+    module.clear()
+    return module
+
+
+def network() -> nn.Module:
+    return randomise(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+    )
+
+
+class Nested(nn.Module):
+    """Inputs by name, and outputs in a structure."""
+
+    def forward(self, x: Tensor, scale: Tensor) -> dict[str, Any]:
+        return {"a": [x.relu() * scale], "b": x.sum()}
+
+
+def images(batch: int = 1, side: int = 16) -> Tensor:
+    return torch.randn(batch, 3, side, side)
+
+
+def close(got: Any, expected: Any) -> bool:
+    return difference(got, expected) <= 1e-4
+
+
+def test_a_plugins_backend_runs_the_network(engines: Any) -> None:
+    model, x = network(), images()
+    fast = zoo.optimize(model, x, backend="slow")
+    assert (fast.backend, fast.reason, fast.tried) == ("slow", None, {})
+    with torch.no_grad():
+        assert torch.equal(fast(x), model(x))
+        assert torch.equal(copy.deepcopy(fast)(x), model(x))
+    with pytest.raises(PlanError, match="backend 'slow' runs it"):
+        fast.report(x)
+
+
+def test_other_sizes_are_prepared_anew_and_kept(
+    engines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "MOST", 2)
+    model = network()
+    fast = zoo.optimize(model, images(), backend="engines/picky")
+    for batch, side in ((1, 16), (2, 16), (1, 16), (2, 12), (2, 16)):
+        x = images(batch, side)
+        with torch.no_grad():
+            assert torch.equal(fast(x), model(x))
+    # The third size pushed out the one that was not used longest.
+    assert engines == [(1, 3, 16, 16), (2, 3, 16, 16), (2, 3, 12, 12), (2, 3, 16, 16)]
+
+
+def test_sizes_that_the_backend_does_not_take_run_as_they_are(engines: Any) -> None:
+    model = network()
+    fast = zoo.optimize(model, images(), backend="picky")
+    x = images(3)
+    with torch.no_grad():
+        assert torch.equal(fast(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("wrong", r"the outputs differ by 1\.0e-03 of their maximum"),
+        ("unwilling", "it does not want to"),
+        ("fails", "backend 'fails' failed: out of order"),
+        ("broken", "backend 'broken' cannot prepare it: it fell apart in many pieces"),
+    ],
+)
+def test_a_backend_that_does_not_serve(engines: Any, name: str, reason: str) -> None:
+    model, x = network(), images()
+    with pytest.warns(UserWarning, match=reason):
+        plain = zoo.optimize(model, x, backend=name)
+    assert plain.network is None
+    assert plain.backend == name
+    assert list(plain.tried) == [name]
+    with torch.no_grad():
+        assert torch.equal(plain(x), model(x))
+
+
+def test_what_is_not_there(engines: Any) -> None:
+    with pytest.raises(zoo.UsageError, match="'absent' needs no_such_engine"):
+        zoo.optimize(network(), images(), backend="absent")
+    with pytest.raises(zoo.UnknownName, match="did you mean engines/slow"):
+        zoo.optimize(network(), images(), backend="slwo")
+
+
+def test_auto_takes_the_fastest_that_is_right(
+    engines: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    usable = backends.usable()
+    assert {"zoo", "eager", "inductor", "slow"} <= set(usable)
+    assert "absent" not in usable
+    monkeypatch.setattr(
+        backends, "usable", lambda: {k: v for k, v in usable.items() if k != "inductor"}
+    )
+    model, x = network(), images()
+    with caplog.at_level(logging.INFO, "zoo"):
+        fast = zoo.optimize(model, x, backend="auto")
+    times = {name: value for name, value in fast.tried.items() if isinstance(value, float)}
+    assert set(times) == {"zoo", "eager", "slow", "picky"}
+    assert fast.backend == min(times, key=times.__getitem__)
+    assert times["slow"] > 0.01
+    assert set(fast.tried) - set(times) == {"wrong", "unwilling", "fails", "broken"}
+    assert "unwilling: it does not want to" in caplog.text
+    with torch.no_grad():
+        assert close(fast(x), model(x))
+
+
+@pytest.mark.parametrize("name", ["zoo", "eager"])
+def test_the_cores_own(name: str) -> None:
+    model = Nested().eval()
+    x, scale = images(2), torch.tensor(2.0)
+    run = backends.prepare(backends.find(name), model, (x,), {"scale": scale})
+    for each in (x, images(3, 8)):
+        assert close(run(each, scale=scale), model(each, scale=scale))
+
+
+def test_the_backend_of_the_documentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
+    block = re.search(
+        r"`zoo_acme/export.py` is all there is:\n\n```python\n(.*?)```", page, re.DOTALL
+    )
+    assert block
+    (tmp_path / "export_of_the_page.py").write_text(block[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = zoo.Backend("export", "export_of_the_page:prepare")
+    model, x = network(), images()
+    run = prepared.Prepared(spec, model, (x,), {})
+    with torch.no_grad():
+        assert close(run(x), model(x))
+        assert run(images(3)).shape == (3, 8)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_inductor() -> None:
+    """Two networks of one class, whose frozen weights must not be mixed up."""
+    x = images()
+    for model in (network(), network()):
+        fast = zoo.optimize(model, x, backend="inductor")
+        assert fast.reason is None
+        with torch.no_grad():
+            assert close(fast(x), model(x))

@@ -1,0 +1,183 @@
+"""Drives the candidates' processes through one network: gate, rounds in turn, control, report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from zoo.benchmark.engines.remote import Remote
+from zoo.benchmark.machine import worker_environment
+from zoo.benchmark.networks.candidates import Candidate
+from zoo.benchmark.problem import TOLERANCES, LeftOut
+from zoo.benchmark.stats import summarize
+from zoo.benchmark.timing import CONTROL, CaseResult, Plan, calibrate, compare, time_interleaved
+from zoo.errors import ZooError
+
+TOLERANCE = max(TOLERANCES.values())  # float32's, which zoo.optimize holds networks to as well
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to measure: a model's name, the batch, the images' side (None: its own), threads."""
+
+    model: str
+    batch: int
+    image_size: int | None
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.model}, batch {self.batch}, {self.threads} thread" + "s" * (self.threads > 1)
+
+
+class _Process(Remote):
+    """A process with a network; starting it prepares and checks it."""
+
+    patience_s = 900  # compilers take their time
+
+    def __init__(self, job: Job, file: IO[bytes], **request: Any) -> None:
+        super().__init__("zoo.benchmark.networks.process", [file.fileno()], worker_environment())
+        self.facts = self.ask(threads=job.threads, file=file.fileno(), **request)
+
+
+class NetworkRun(_Process):
+    """A candidate with a network, which times its own calls.
+
+    Attributes:
+        facts: of its preparation.
+        blocks: what each block's answer was: seconds of each call, and of one with cold caches.
+    """
+
+    def __init__(self, candidate: Candidate, job: Job, file: IO[bytes]) -> None:
+        super().__init__(job, file, target=candidate.target, model=job.model)
+        self.blocks: list[dict[str, Any]] = []
+
+    def __call__(self) -> Any:
+        """Compute once and return how far the output is off."""
+        return self.ask(check=True)["deviation"]
+
+    def block(self, calls: int) -> float:
+        """Mean seconds per call."""
+        answer = self.ask(calls=calls)
+        self.blocks.append(answer)
+        return float(np.mean(answer["seconds"]))
+
+
+def measure(
+    job: Job,
+    candidates: Sequence[Candidate],
+    plan: Plan,
+    progress: Callable[[str], None] = lambda name: None,
+) -> tuple[dict[str, Any], CaseResult]:
+    """Prepare, check and time the candidates on one network.
+
+    Returns:
+        What the process that made the network says of itself, and the rows.
+
+    Raises:
+        ZooError: the network cannot be made.
+    """
+    outcome = CaseResult()
+    with ExitStack() as ends:
+        file = ends.enter_context(tempfile.TemporaryFile())
+        made = _make(job, file)
+        shape = "x".join(map(str, made["input_shape"]))
+        key: dict[str, Any] = {"op": "networks", "case": f"{job.model} {shape}", "model": job.model}
+        key |= {"batch": job.batch, "image_size": made["input_shape"][-1]}
+
+        def leave_out(name: str, left: LeftOut) -> None:
+            facts = {"status": left.status, "reason": left.reason, "error": left.error}
+            outcome.not_timed.append({**key, "candidate": name, **facts})
+
+        def start(candidate: Candidate) -> NetworkRun:
+            run = NetworkRun(candidate, job, file)
+            ends.callback(run.close)
+            _check(run.facts["deviation"], "")
+            return run
+
+        runs: dict[str, NetworkRun] = {}
+        for candidate in candidates:
+            progress(candidate.name)
+            try:
+                runs[candidate.name] = start(candidate)
+            except LeftOut as left:
+                leave_out(candidate.name, left)
+        calls, seconds = {}, {}
+        for name in list(runs):
+            try:
+                calls[name], seconds[name] = calibrate(runs[name], plan.block_s)
+            except LeftOut as left:
+                leave_out(name, left)
+                del runs[name]
+        if not runs:
+            return made["process"], outcome
+        by_name = {candidate.name: candidate for candidate in candidates}
+        builtins = [name for name in runs if by_name[name].builtin]
+        twin = min(builtins or runs, key=seconds.__getitem__)
+        progress(CONTROL)
+        try:
+            everyone = {**runs, CONTROL: start(by_name[twin])}
+        except LeftOut as left:
+            raise ZooError(f"{twin} could not be prepared once more: {left.reason}") from None
+        calls[CONTROL] = calls[twin]
+        for run in everyone.values():
+            run.blocks.clear()  # of finding out how many calls to make
+        timings = time_interleaved(everyone, calls, plan)
+        for name in list(runs):
+            try:
+                if name in timings.broken:
+                    raise timings.broken[name]
+                _check(runs[name](), " after many calls")
+            except LeftOut as left:
+                leave_out(name, left)
+                del runs[name]
+        if CONTROL in timings.broken:
+            raise ZooError(f"{twin} broke down: {timings.broken[CONTROL].reason}")
+    rows, control = compare(
+        timings,
+        list(runs),
+        [name for name in runs if by_name[name].builtin],
+        [name for name in runs if by_name[name].engine],
+        twin,
+    )
+    outcome.control = {**key, **control} if control else None
+    for name, run in runs.items():
+        blocks = [run.blocks[number] for number in timings.kept]
+        cold = [round(block["cold"] * 1e3, 6) for block in blocks]
+        singles = [each for block in blocks for each in block["seconds"]]
+        row = rows[name]
+        facts = dict(run.facts)
+        outcome.results.append(
+            {
+                **key,
+                **row,
+                "p99_ms": float(np.percentile(singles, 99)) * 1e3,
+                "cold_ms": summarize(cold).median,
+                "images_per_s": job.batch / row["median_ms"] * 1e3,
+                "gflops": made["flops"] / row["median_ms"] / 1e6,
+                "error": facts.pop("deviation"),
+                **facts,
+                "calls_per_block": calls[name],
+                "cold_samples_ms": cold,
+            }
+        )
+    return made["process"], outcome
+
+
+def _make(job: Job, file: IO[bytes]) -> dict[str, Any]:
+    network = {"name": job.model, "batch": job.batch, "image_size": job.image_size}
+    try:
+        process = _Process(job, file, make=network)
+    except LeftOut as left:
+        raise ZooError(f"{job.model}: {left.reason}") from None
+    process.close()
+    return process.facts
+
+
+def _check(deviation: float, when: str) -> None:
+    if not deviation <= TOLERANCE:
+        raise LeftOut("wrong", f"its error is {deviation:.1e}{when}", deviation)
