@@ -11,6 +11,7 @@ was stopped (--resume).
 from __future__ import annotations
 
 import argparse
+import copy
 import fnmatch
 import json
 import multiprocessing
@@ -87,6 +88,9 @@ def measure(name: str, seconds: float, threads: int, image_size: int) -> dict[st
     fast = zoo.optimize(model, x, keep="zoo")
     row["optimize_s"] = time.perf_counter() - start
     if fast.network is None:
+        # A network that amplifies rounding is wrong in eager PyTorch too.
+        exactly = copy.deepcopy(model).double()(x.double())
+        row["eager_error"] = difference(model(x).double(), exactly)
         return {**row, "status": "runs as it is", "reason": fast.reason}
     captured = fast.network.captured[0]
     row["error"] = difference(fast(x), model(x))
@@ -170,6 +174,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         ),
         "slower": sorted(row["model"] for row in planned if row.get("ratio", 1) < 1),
         "ratio": geometric_mean(ratios) if ratios else None,
+        "amplifies_rounding": sorted(
+            row["model"] for row in rows if row.get("eager_error", 0) > TOLERANCE
+        ),
         "not_planned": {row["model"]: row["reason"] for row in rows if row["status"] != "plan"},
     }
 
