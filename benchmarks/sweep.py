@@ -1,6 +1,7 @@
 """All CNN architectures of timm below 60 million parameters through ``zoo.optimize``.
 
-Weights are random, and so are the statistics of every BatchNorm. For each: whether its graph could
+Weights are random, scales and shifts of every BatchNorm too, its statistics those of random images.
+For each: whether its graph could
 be captured and which sizes stayed open, what zoo's kernels do and what is left to PyTorch's, the
 error relative to the output's maximum, and the time against eager PyTorch in channels_last (minima
 of runs in turn; where zoo seems slower, measured again for longer). Writes
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.benchmark.machine import describe_machine
-from zoo.benchmark.randomise import randomise
+from zoo.benchmark.randomise import calibrate, randomise
 from zoo.benchmark.stats import geometric_mean
 from zoo.compiler.optimize import TOLERANCE, difference
 
@@ -79,6 +80,7 @@ def measure(name: str, seconds: float, threads: int, image_size: int) -> dict[st
     torch.manual_seed(0)
     model = randomise(timm.create_model(name))
     x = example(model, image_size)
+    calibrate(model, torch.randn(4, *x.shape[1:]))
     row: dict[str, Any] = {
         "model": name,
         "parameters": sum(tensor.numel() for tensor in model.parameters()),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def randomise(module: nn.Module) -> nn.Module:
@@ -20,3 +21,21 @@ def randomise(module: nn.Module) -> nn.Module:
                 nn.init.uniform_(child.weight, 0.5, 1.5)
                 nn.init.normal_(child.bias, 0, 0.3)
     return module.eval()
+
+
+@torch.no_grad()
+def calibrate(module: nn.Module, images: Tensor) -> None:
+    """Set every BatchNorm's statistics to those of a batch of images (N, C, H, W); N at least 2.
+
+    With statistics that do not fit, the values of a deep network grow from layer to layer, and
+    rounding errors with them, until no two ways to compute it agree.
+    """
+    layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    module.train()
+    module(images)
+    module.eval()
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
