@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("zoo.cli.predict:command", "Classify images with a pretrained model."),
     "plugins": ("zoo.cli.plugins:command", "Show the installed plugins and their state."),
     "ops": ("zoo.cli.ops:command", "Show the native kernels and what this machine runs."),
+    "race": ("zoo.cli.race:command", "Race a photograph through every installed engine."),
     "bench": ("zoo.cli.bench:command", "Time native kernels or whole networks beside rivals."),
 }
 """The core's own commands: name -> (target, help line). Plugins add theirs by a hook."""
