@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 _LAZY = ("backends", "nn", "ops")
-_LAZY_FUNCTIONS = {"optimize": "zoo.compiler"}
+_LAZY_FUNCTIONS = {"load_optimized": "zoo.compiler", "optimize": "zoo.compiler"}
 
 
 def __getattr__(name: str) -> Any:

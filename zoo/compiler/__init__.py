@@ -3,8 +3,9 @@
 from zoo.compiler.capture import Captured, CaptureError, capture
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.optimize import optimize, prepare, prepare_exact
-from zoo.compiler.optimized import OptimizedModule
+from zoo.compiler.optimized import OptimizedModule, load_optimized
 from zoo.compiler.passes import rewrite
+from zoo.compiler.saved import SavedModuleError
 
 __all__ = [
     "CaptureError",
@@ -12,7 +13,9 @@ __all__ = [
     "Network",
     "OptimizedModule",
     "PlanError",
+    "SavedModuleError",
     "capture",
+    "load_optimized",
     "optimize",
     "prepare",
     "prepare_exact",

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from zoo.compiler.passes.functionalize import functionalize, written_state
+from zoo.compiler.sizes import Formula, evaluate, formula
 from zoo.errors import ZooError
 
 # What holds a network's own state, as opposed to what it is called with.
@@ -26,6 +27,25 @@ _STATE = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 class CaptureError(ZooError):
     """The module's graph cannot be taken; it can still run as it is."""
+
+
+@dataclass(frozen=True)
+class TensorInput:
+    """The tensors that a graph takes for one of its inputs.
+
+    Attributes:
+        dtype: theirs.
+        device: where they lie.
+        sizes: numbers, and formulas of sizes that are open; a mere name stands for any size.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    sizes: tuple[Formula, ...]
+
+    def __str__(self) -> str:
+        sizes = ", ".join(str(size) if isinstance(size, int) else "?" for size in self.sizes)
+        return f"[{sizes}]"
 
 
 @dataclass(frozen=True)
@@ -38,17 +58,25 @@ class Captured:
             ``getattr(graph_module, node.target)``) which share the module's memory.
         in_spec: how ``(args, kwargs)`` are flattened.
         out_spec: how the outputs are put together again.
-        dynamic: for each flattened input its dimensions whose sizes may differ from the example's.
-        examples: the flattened example inputs, tensors without their data (on the meta device).
-        guards: conditions on sizes, by the symbols of the placeholders' ``meta["val"]``.
+        inputs: for each flattened input which tensors the graph takes, or its only value.
+        guards: conditions on the open sizes.
     """
 
     graph_module: fx.GraphModule
     in_spec: pytree.TreeSpec
     out_spec: pytree.TreeSpec
-    dynamic: tuple[tuple[int, ...], ...]
-    examples: tuple[Any, ...]
-    guards: tuple[sympy.Basic, ...]
+    inputs: tuple[TensorInput | Any, ...]
+    guards: tuple[Formula, ...]
+
+    @property
+    def dynamic(self) -> tuple[tuple[int, ...], ...]:
+        """For each flattened input its dimensions whose sizes may differ from the example's."""
+        return tuple(
+            tuple(axis for axis, size in enumerate(one.sizes) if not isinstance(size, int))
+            if isinstance(one, TensorInput)
+            else ()
+            for one in self.inputs
+        )
 
     def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> list[Any]:
         """The graph's inputs for a call. Raises TypeError where the structure is another one."""
@@ -70,32 +98,30 @@ class Captured:
 
     def accepts(self, inputs: Iterable[Any]) -> bool:
         """Whether the graph computes what the module would for these flattened inputs."""
-        placeholders = self.graph_module.graph.find_nodes(op="placeholder")
-        sizes: dict[sympy.Basic, int] = {}
-        for node, example, given in zip(placeholders, self.examples, inputs, strict=True):
-            if not isinstance(example, Tensor):
-                if type(example) is not type(given) or example != given:
+        sizes: dict[str, int] = {}
+        formulas: list[tuple[Formula, int]] = []
+        for wanted, given in zip(self.inputs, inputs, strict=True):
+            if not isinstance(wanted, TensorInput):
+                if type(wanted) is not type(given) or wanted != given:
                     return False
                 continue
-            value = node.meta["val"]
             if (
                 not isinstance(given, Tensor)
-                or given.dtype != example.dtype
-                or given.device != value.device
-                or given.dim() != value.dim()
+                or given.dtype != wanted.dtype
+                or given.device != wanted.device
+                or given.dim() != len(wanted.sizes)
             ):
                 return False
-            for size, actual in zip(value.shape, given.shape, strict=True):
-                formula = _formula(size)
-                if formula is None:
-                    wanted = int(size)
-                elif isinstance(formula, sympy.Symbol):
-                    wanted = sizes.setdefault(formula, actual)
-                else:
-                    wanted = formula.subs(sizes)
-                if wanted != actual:
-                    return False
-        return all(guard.subs(sizes) == sympy.true for guard in self.guards)
+            for size, actual in zip(wanted.sizes, given.shape, strict=True):
+                if isinstance(size, str):
+                    sizes.setdefault(size, actual)
+                formulas.append((size, actual))
+        try:
+            return all(evaluate(size, sizes) == actual for size, actual in formulas) and all(
+                evaluate(guard, sizes) for guard in self.guards
+            )
+        except (ArithmeticError, KeyError, TypeError, ValueError):
+            return False  # a condition on something else than the sizes of these inputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the graph as the module would run."""
@@ -135,19 +161,19 @@ def capture(
         ):
             raise CaptureError(f"{name} changes its inputs or buffers; that cannot be captured")
         graph_module = _with_state(program, name)
-    flat, _ = pytree.tree_flatten((args, kwargs))
     placeholders = graph_module.graph.find_nodes(op="placeholder")
     spec = program.call_spec
     assert spec.in_spec is not None
     assert spec.out_spec is not None
-    return Captured(
-        graph_module,
-        spec.in_spec,
-        spec.out_spec,
-        tuple(_dynamic(node.meta.get("val")) for node in placeholders),
-        tuple(leaf.to("meta") if isinstance(leaf, Tensor) else leaf for leaf in flat),
-        tuple(_guards(placeholders)),
-    )
+    try:
+        inputs = tuple(
+            _input(node, leaf)
+            for node, leaf in zip(placeholders, pytree.tree_leaves((args, kwargs)), strict=True)
+        )
+        guards = tuple(_guards(placeholders))
+    except NotImplementedError as error:
+        raise CaptureError(f"{name} cannot be captured: {error}") from error
+    return Captured(graph_module, spec.in_spec, spec.out_spec, inputs, guards)
 
 
 def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
@@ -207,8 +233,8 @@ class _SimpleSizes(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             for size in result.shape:
-                formula = _formula(size)
-                if formula is not None and formula.count_ops() > self._LIMIT:
+                expression = _expression(size)
+                if expression is not None and expression.count_ops() > self._LIMIT:
                     raise _Unwieldy
         return result
 
@@ -253,21 +279,30 @@ def _mutates(graph_module: fx.GraphModule) -> bool:
     )
 
 
-def _dynamic(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, Tensor):
-        return ()
-    return tuple(axis for axis, size in enumerate(value.shape) if _formula(size) is not None)
+def _input(node: fx.Node, leaf: Any) -> TensorInput | Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    sizes = node.meta["val"].shape
+    expressions = map(_expression, sizes)
+    return TensorInput(
+        leaf.dtype,
+        leaf.device,
+        tuple(
+            int(size) if expression is None else formula(expression)
+            for size, expression in zip(sizes, expressions, strict=True)
+        ),
+    )
 
 
-def _formula(size: Any) -> sympy.Expr | None:
+def _expression(size: Any) -> sympy.Expr | None:
     """An open size in the symbols of the inputs' sizes; None for a fixed one."""
     if not isinstance(size, torch.SymInt) or size.node.expr.is_number:
         return None
-    formula: sympy.Expr = size.node.expr
-    return formula
+    expression: sympy.Expr = size.node.expr
+    return expression
 
 
-def _guards(placeholders: Iterable[fx.Node]) -> Iterable[sympy.Basic]:
+def _guards(placeholders: Iterable[fx.Node]) -> Iterable[Formula]:
     """The conditions under which the traced path is the module's."""
     for node in placeholders:
         value = node.meta.get("val")
@@ -275,7 +310,8 @@ def _guards(placeholders: Iterable[fx.Node]) -> Iterable[sympy.Basic]:
             shapes = value.fake_mode.shape_env
             conditions = (guard.expr for guard in shapes.guards if not _about_layout(guard))
             # Symbols that turned out to be fixed are numbers in the placeholders.
-            return [condition.xreplace(shapes.replacements) for condition in conditions]
+            formulas = (formula(each.xreplace(shapes.replacements)) for each in conditions)
+            return [each for each in formulas if each is not True]
     return []
 
 

@@ -11,6 +11,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from zoo.compiler.checks import check_call, check_view
 from zoo.compiler.graph import arguments
 from zoo.compiler.memory import Lifetime, place
 from zoo.compiler.values import Buffer, Step, Storage, Value
@@ -215,10 +216,16 @@ class Lowering:
         if lower is not None:
             value = lower(self, node, pytree.tree_map(self._number, arguments(node)))
             if value is not None:
+                args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
+                check_call(node.target, args, kwargs, value)
                 return value
         return self._dispatch(node, node.target)
 
     def _dispatch(self, node: fx.Node, target: OpOverload) -> Any:
+        if any(source in self.padded for source in node.all_input_nodes):
+            raise NotImplementedError(
+                f"{target._schema.name} of a map that its readers were to pad"
+            )
         args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
 
         def fakes(leaf: Any) -> Any:
@@ -233,6 +240,8 @@ class Lowering:
             values = [
                 Value(one, owner) for one, owner in zip(results, owners, strict=True) if owner
             ]
+            for value in values:
+                check_view(value)
         else:
             values = self._foreign(node, target, args, kwargs, results)
         return values if isinstance(result, (tuple, list)) else values[0]
@@ -297,15 +306,15 @@ class Lowering:
     # Concatenations along channels: whoever computes a part writes it to where it belongs.
 
     def _slice(self, node: fx.Node, sizes: list[int]) -> Value | None:
-        joins = {join: parts for join in node.users if (parts := _joined_maps(join))}
+        joins = {
+            join: list(arguments(join)["tensors"]) for join in node.users if "channels" in join.meta
+        }
         joins = {join: parts for join, parts in joins.items() if parts.count(node) == 1}
         if len(sizes) != 4 or not joins:
             return None
         # The longest: what is joined earlier is often the beginning of what is joined later.
         join = max(joins, key=lambda join: len(joins[join]))
-        channels = [part.meta["val"].shape[1] for part in joins[join]]
-        if not all(isinstance(count, int) for count in channels):
-            return None
+        channels = join.meta["channels"]
         if join not in self.joined:
             fake = torch.empty(
                 [sizes[0], sum(channels), *sizes[2:]], memory_format=torch.channels_last
@@ -321,19 +330,6 @@ def _scalar(number: float) -> Tensor:
 
     with unset_fake_temporarily():
         return torch.tensor(number, dtype=torch.float32)
-
-
-def _joined_maps(node: fx.Node) -> list[fx.Node]:
-    """The float32 maps that the node concatenates along their channels, if it does."""
-    if node.target is not torch.ops.aten.cat.default:
-        return []
-    bound = arguments(node)
-    values = [part.meta.get("val") for part in bound["tensors"]]
-    maps = all(
-        isinstance(value, Tensor) and value.dim() == 4 and value.dtype == torch.float32
-        for value in values
-    )
-    return list(bound["tensors"]) if maps and bound["dim"] in (1, -3) else []
 
 
 def four(fake: Tensor) -> Tensor:

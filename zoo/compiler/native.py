@@ -163,7 +163,9 @@ def _pad(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | Non
             return None
     left, right, top, bottom = pad
     lowering.padded[node] = (source, [top, bottom, left, right])
-    return lowering.view(source, source.fake)
+    batch, channels, height, width = source.fake.shape
+    padded = [batch, channels, height + top + bottom, width + left + right]
+    return lowering.view(source, torch.empty(padded))  # for its sizes: there is no such memory
 
 
 @native(_zoo.max_pool2d.default)
@@ -336,7 +338,7 @@ def _cat(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | Non
     if whole is not None:
         return whole
     whole = lowering.joined.get(node)
-    if whole is None:
+    if whole is None or list(whole.fake.shape) != sizes:
         map_like = len(sizes) == 4 and dim == 1
         whole = lowering.empty(sizes, node) if map_like else lowering.rows(sizes)
     start = 0

@@ -82,8 +82,9 @@ class Network:
         try:
             lowering = Lowering(captured.graph_module, leaves, self.precision)
             plan = build(lowering, self.weights, torch.get_num_threads())
-        except (NotImplementedError, RuntimeError, ValueError) as error:
-            raise PlanError(f"no plan: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # lowering asks PyTorch about any op, and graphs may be forged
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise PlanError(f"no plan: {reason}") from error
         return plan, lowering, captured
 
     def _captured_for(self, leaves: list[Any]) -> Captured:
@@ -92,7 +93,11 @@ class Network:
                 return captured
         if self._recapture is None:
             sizes = ", ".join(str(list(x.shape)) for x in leaves if isinstance(x, Tensor))
-            raise PlanError(f"the graph was not captured for inputs of {sizes}")
+            known = " or ".join(", ".join(map(str, each.inputs)) for each in self.captured)
+            raise PlanError(
+                f"the graph was not captured for inputs of {sizes}, but of {known}; optimize the "
+                "model with such an example, and save it again"
+            )
         args, kwargs = pytree.tree_unflatten(leaves, self.captured[0].in_spec)
         try:
             captured = self._recapture(args, kwargs)

@@ -19,6 +19,7 @@ from zoo.compiler.passes.affine import (
     unify_batch_norm,
 )
 from zoo.compiler.passes.branches import merge_branches
+from zoo.compiler.passes.concatenations import note_channels
 from zoo.compiler.passes.constants import fold_constants
 from zoo.compiler.passes.functionalize import functionalize
 from zoo.compiler.passes.fuse import (
@@ -58,6 +59,7 @@ PASSES: tuple[Callable[[fx.GraphModule], int], ...] = (
     fuse_shift,
     fuse_activation,
     fuse_pool,
+    note_channels,
 )
 
 
