@@ -11,7 +11,7 @@ from zoo.benchmark.stats import geometric_mean
 
 Row = dict[str, Any]
 
-_LONG = ("samples_ms", "cold_samples_ms")
+_LONG = ("samples_ms", "cold_samples_ms", "top")
 _ERRORS = {
     "error": "of the output's maximum",
     "backward_error": "of an output's sum |weight| |input|",
@@ -147,7 +147,7 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
             f"The machine was busy: {thrown} disturbed rounds were thrown away, but {disturbed} "
             f"of {sum(control['rounds'] for control in controls)} had to be kept"
         )
-    return lines + _left_out_lines(document["not_timed"])
+    return lines + left_out_lines(document["not_timed"])
 
 
 def _error_lines(results: Sequence[Row]) -> list[str]:
@@ -163,13 +163,13 @@ def _error_lines(results: Sequence[Row]) -> list[str]:
     return [f"Largest error, {' / '.join(known.values())}: {', '.join(told)}"]
 
 
-def _left_out_lines(not_timed: Sequence[Row]) -> list[str]:
+def left_out_lines(not_timed: Sequence[Row]) -> list[str]:
+    """Say who was not timed and why, what went wrong before what did not apply."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     # Of wrong results the worst stands for all.
     for row in sorted(not_timed, key=lambda row: -(row["error"] or 0)):
         key = (row["status"], row["candidate"], "" if row["error"] else row["reason"])
         groups.setdefault(key, []).append(row)
-    # What went wrong comes before what did not apply.
     ordered = sorted(groups.items(), key=lambda item: item[0][0] == "skipped")
     return [
         f"{status.capitalize()}: {name} in {len(rows)} case{'s' if len(rows) > 1 else ''} "

@@ -51,6 +51,11 @@ def ratio_interval(
     return float(low), float(high)
 
 
+def median_interval(samples: Sequence[float]) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the median, in the unit of the samples."""
+    return ratio_interval(samples, [1.0] * len(samples))
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     """Geometric mean of at least one positive value."""
     return math.exp(sum(map(math.log, values)) / len(values))

@@ -112,10 +112,16 @@ def rounds_to_keep(disturbances: Sequence[float], wanted: int) -> list[int]:
     return sorted(by_disturbance[:wanted])
 
 
-def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Plan) -> Timings:
+def time_interleaved(
+    runs: Mapping[str, Run],
+    calls: Mapping[str, int],
+    plan: Plan,
+    watch: Callable[[Mapping[str, float]], None] = lambda seconds: None,
+) -> Timings:
     """Time rounds A B C, B A C, ... in random order, until enough of them were undisturbed.
 
-    When patience ends first, the least disturbed of the others make up the number.
+    When patience ends first, the least disturbed of the others make up the number. ``watch`` is
+    told the seconds per call of each round.
     """
     order, shuffle = list(runs), random.Random(plan.seed).shuffle
     rounds: list[dict[str, float]] = []
@@ -140,6 +146,7 @@ def time_interleaved(runs: Mapping[str, Run], calls: Mapping[str, int], plan: Pl
             order = [name for name in order if name not in broken]
             disturbances.append(disturbance(before, Snapshot.take()))
             rounds.append(seconds)
+            watch(seconds)
     finally:
         if collecting:
             gc.enable()

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "optimize": ("zoo.cli.optimize:command", "Optimize a model for inference, and save it."),
     "plugins": ("zoo.cli.plugins:command", "Show the installed plugins and their state."),
     "ops": ("zoo.cli.ops:command", "Show the native kernels and what this machine runs."),
+    "race": ("zoo.cli.race:command", "Race a photograph through every installed engine."),
     "bench": ("zoo.cli.bench:command", "Time native kernels or whole networks beside rivals."),
 }
 """The core's own commands: name -> (target, help line). Plugins add theirs by a hook."""

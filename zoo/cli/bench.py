@@ -282,10 +282,7 @@ def command(
     bench_output.write(document, output, plot)
     bench_output.show(document, format_)
     if failed:
-        first = failed[0]
-        raise ZooError(
-            f"{first['candidate']} {first['status']} on {first['case']}: {first['reason']}"
-        )
+        raise bench_output.failure(failed[0])
     if header["op"] and not document["results"]:
         raise ZooError("nothing could be timed")
 

@@ -63,14 +63,14 @@ def measure(
     for index, job in enumerate(jobs):
         common = {"threads": job.threads, "dtype": "float32", "activation": None, "weights": "hot"}
         try:
-            process, outcome = measure(job, candidates, plan)
+            made, outcome = measure(job, candidates, plan)
         except ZooError as error:  # the others are measured all the same
             left = {"candidate": "all", "status": "failed", "reason": str(error), "error": None}
             document["not_timed"].append({"op": "networks", "case": str(job), **left, **common})
             note(f"[{index + 1}/{len(jobs)}] {job}: {error}")
             continue
         if all(known["threads"] != job.threads for known in header["processes"]):
-            header["processes"].append(process)
+            header["processes"].append(made["process"])
         gemm = next(p["gemm_gflops"] for p in header["processes"] if p["threads"] == job.threads)
         for row in outcome.results:
             row["percent_of_gemm"] = 100 * row["gflops"] / gemm

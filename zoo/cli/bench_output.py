@@ -9,6 +9,12 @@ from typing import Any
 import click
 
 from zoo.cli.output import Column, format_csv, format_json, print_rows, write_file
+from zoo.errors import ZooError
+
+
+def failure(row: Mapping[str, Any]) -> ZooError:
+    """The error that tells of a candidate which was not timed, and fails the command."""
+    return ZooError(f"{row['candidate']} {row['status']} on {row['case']}: {row['reason']}")
 
 
 def write(document: dict[str, Any], output: Path | None, plot: Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Any
@@ -23,12 +23,19 @@ TOLERANCE = max(TOLERANCES.values())  # float32's, which zoo.optimize holds netw
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to measure: a model's name, the batch, the images' side (None: its own), threads."""
+    """What to measure.
+
+    Attributes:
+        model: its name. batch: images at once. image_size: their side; None for the model's own.
+        threads: how many each candidate has.
+        photo: path of an image file to classify, with pretrained weights; otherwise all is random.
+    """
 
     model: str
     batch: int
     image_size: int | None
     threads: int
+    photo: str | None = None
 
     def __str__(self) -> str:
         return f"{self.model}, batch {self.batch}, {self.threads} thread" + "s" * (self.threads > 1)
@@ -50,15 +57,19 @@ class NetworkRun(_Process):
     Attributes:
         facts: of its preparation.
         blocks: what each block's answer was: seconds of each call, and of one with cold caches.
+        top: (class, probability) of the last output that was checked, the best five.
     """
 
     def __init__(self, candidate: Candidate, job: Job, file: IO[bytes]) -> None:
         super().__init__(job, file, target=candidate.target, model=job.model)
         self.blocks: list[dict[str, Any]] = []
+        self.top: list[tuple[int, float]] = []
 
     def __call__(self) -> Any:
-        """Compute once and return how far the output is off."""
-        return self.ask(check=True)["deviation"]
+        """Compute once and return how far the output is off; ``top`` are its best classes."""
+        answer = self.ask(check=True)
+        self.top = answer["top"]
+        return answer["deviation"]
 
     def block(self, calls: int) -> float:
         """Mean seconds per call."""
@@ -72,11 +83,16 @@ def measure(
     candidates: Sequence[Candidate],
     plan: Plan,
     progress: Callable[[str], None] = lambda name: None,
+    watch: Callable[[Mapping[str, float]], None] = lambda seconds: None,
 ) -> tuple[dict[str, Any], CaseResult]:
     """Prepare, check and time the candidates on one network.
 
+    Args:
+        progress: is told who is prepared.
+        watch: is told the seconds per call of each round.
+
     Returns:
-        What the process that made the network says of itself, and the rows.
+        What the process that made the network says of it and of itself, and the rows.
 
     Raises:
         ZooError: the network cannot be made.
@@ -114,7 +130,7 @@ def measure(
                 leave_out(name, left)
                 del runs[name]
         if not runs:
-            return made["process"], outcome
+            return made, outcome
         by_name = {candidate.name: candidate for candidate in candidates}
         builtins = [name for name in runs if by_name[name].builtin]
         twin = min(builtins or runs, key=seconds.__getitem__)
@@ -126,7 +142,7 @@ def measure(
         calls[CONTROL] = calls[twin]
         for run in everyone.values():
             run.blocks.clear()  # of finding out how many calls to make
-        timings = time_interleaved(everyone, calls, plan)
+        timings = time_interleaved(everyone, calls, plan, watch)
         for name in list(runs):
             try:
                 if name in timings.broken:
@@ -162,14 +178,19 @@ def measure(
                 "error": facts.pop("deviation"),
                 **facts,
                 "calls_per_block": calls[name],
+                "top": run.top,
                 "cold_samples_ms": cold,
             }
         )
-    return made["process"], outcome
+    return made, outcome
 
 
 def _make(job: Job, file: IO[bytes]) -> dict[str, Any]:
-    network = {"name": job.model, "batch": job.batch, "image_size": job.image_size}
+    network: dict[str, Any] = {"name": job.model}
+    if job.photo is not None:
+        network["path"] = job.photo
+    else:
+        network |= {"batch": job.batch, "image_size": job.image_size}
     try:
         process = _Process(job, file, make=network)
     except LeftOut as left:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 import zoo
+from zoo.data.images import open_image
+from zoo.data.transforms import EvalTransform
 from zoo.errors import UsageError, ZooError
 
 
@@ -46,15 +48,38 @@ class Network:
         try:
             with torch.no_grad():
                 _settle(module, torch.randn(4, *size))
-                with FlopCounterMode(display=False) as counter:
-                    module(input)
-                exact = copy.deepcopy(module).double()
-                # Image by image: PyTorch's float64 convolution unfolds its whole input.
-                expected = torch.cat([exact(image.double()) for image in torch.split(input, 1)])
+                return cls._with_output(module, input)
         except (RuntimeError, TypeError, AssertionError) as error:
             shape = "x".join(map(str, size))
             raise ZooError(f"{name} does not run on images of {shape}: {error}") from error
+
+    @classmethod
+    def of_photo(cls, name: str, path: str) -> Network:
+        """Build a pretrained model, and prepare an image file as its weights ask for.
+
+        Raises:
+            ZooError: from the name, the weights or their preprocessing.
+            ImageError: the file cannot be read.
+        """
+        module = zoo.create_model(name, pretrained=True).eval()
+        transform = EvalTransform.from_config(_config(module))
+        image = transform(open_image(path, transform.channels))
+        with torch.no_grad():
+            return cls._with_output(module, image[None])
+
+    @classmethod
+    def _with_output(cls, module: nn.Module, input: Tensor) -> Network:
+        with FlopCounterMode(display=False) as counter:
+            module(input)
+        exact = copy.deepcopy(module).double()
+        # Image by image: PyTorch's float64 convolution unfolds its whole input.
+        expected = torch.cat([exact(image.double()) for image in torch.split(input, 1)])
         return cls(module, input, expected.float(), counter.get_total_flops())
+
+    @property
+    def labels(self) -> str | None:
+        """Target of the class names, if the weights name one."""
+        return _config(self.module).get("labels")
 
     def write(self, file: IO[bytes]) -> None:
         """Write everything but the code."""
@@ -72,11 +97,21 @@ class Network:
         return cls(module, found["input"], found["expected"], found["flops"])
 
 
+def best(output: Tensor, count: int = 5) -> list[tuple[int, float]]:
+    """The most probable classes of the first image, best first, with their probabilities."""
+    probabilities = output[0].softmax(0)
+    values, classes = probabilities.topk(min(count, len(probabilities)))
+    return list(zip(classes.tolist(), values.tolist(), strict=True))
+
+
+def _config(module: nn.Module) -> dict[str, Any]:
+    return getattr(module, "pretrained_cfg", None) or {}
+
+
 def _input_size(name: str, module: nn.Module, side: int | None) -> tuple[int, ...]:
-    for attribute in ("pretrained_cfg", "default_cfg"):
-        size = (getattr(module, attribute, None) or {}).get("input_size")
-        if size is not None:
-            return (size[0], side, side) if side else tuple(size)
+    size = _config(module).get("input_size")
+    if size is not None:
+        return (size[0], side, side) if side else tuple(size)
     if side is None:
         raise UsageError(f"{name} does not say how large its images are: add --image-size N")
     return 3, side, side

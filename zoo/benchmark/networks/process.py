@@ -2,14 +2,15 @@
 
 It reads requests from stdin, one JSON object a line, and answers each with one on stdout:
 
-- ``{"make": {"name", "batch", "image_size"}, "threads", "file"}``, alone: make the network and
-  write it to a file, given by descriptor. Answer: what is known about it and this process.
+- ``{"make": {"name", "batch", "image_size"}, "threads", "file"}``, or with ``{"name", "path"}`` of
+  a photograph, alone: make the network and write it to a file, given by descriptor. Answer:
+  what is known about it and this process.
 - ``{"target": "module:prepare", "model", "threads", "file"}``, the first otherwise: prepare the
   network of that file by a backend. Answer: ``prepare_ms``, ``first_call_ms``, its ``deviation``,
   ``resident_mb`` and how much of it came with the network, ``network_mb``.
 - ``{"calls": N}``: N calls, each timed, after an untimed one if they are many; then one with cold
   caches. Answer: ``{"seconds": [...], "cold": seconds}``.
-- ``{"check": true}``: one call. Answer: ``{"deviation": ...}``.
+- ``{"check": true}``: one call. Answer: its ``deviation`` and ``top``, the best five classes.
 
 ``deviation`` is max |error| / max |reference|, as in zoo.optimize's own check. An exception's
 answer is ``{"error": text}``, the last one.
@@ -57,17 +58,20 @@ def _make(setup: dict[str, Any], answer: Answer) -> None:
     import torch
 
     from zoo import ops
-    from zoo.benchmark.networks.model import Network
+    from zoo.benchmark.networks.model import Network, best
     from zoo.benchmark.timing import describe_torch
 
     ours = {"zoo_capability": ops.cpu_capability(), "zoo_build": ops.build_info()}
-    network = Network.make(**setup["make"])
+    wanted = setup["make"]
+    network = Network.of_photo(**wanted) if "path" in wanted else Network.make(**wanted)
     with os.fdopen(setup["file"], "r+b") as file:
         network.write(file)
     answer(
         input_shape=list(network.input.shape),
         parameters=sum(each.numel() for each in network.module.parameters()),
         flops=network.flops,
+        labels=network.labels,
+        top=best(network.expected),
         process={**describe_process(), **describe_torch(torch.float32), **ours},
     )
 
@@ -75,7 +79,7 @@ def _make(setup: dict[str, Any], answer: Answer) -> None:
 def _compete(setup: dict[str, Any], answer: Answer) -> None:
     import torch  # noqa: F401  (its memory is not the network's)
 
-    from zoo.benchmark.networks.model import Network
+    from zoo.benchmark.networks.model import Network, best
     from zoo.compiler.optimize import difference
 
     _give_back_memory()
@@ -105,7 +109,8 @@ def _compete(setup: dict[str, Any], answer: Answer) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "check" in request:
-            answer(deviation=difference(run(input), expected))
+            output = run(input)
+            answer(deviation=difference(output, expected), top=best(output))
             continue
         calls = request["calls"]
         if calls > 1:
