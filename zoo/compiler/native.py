@@ -78,6 +78,7 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         }
     output = lowering.empty([batch, weight.shape[0], *size], node)
     groups, activation = int(args["groups"]), args["activation"]
+    exact = "exact" in (lowering.precision, args["precision"])
     return lowering.step(
         node.name,
         "conv2d",
@@ -95,7 +96,7 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             conv_size=conv_size,
             activation=activation,
             residual=None if residual is None else residual.view(),
-            precision=lowering.precision,
+            precision="exact" if exact else "default",
             **options,
         ),
         flops=2 * batch * conv_size[0] * conv_size[1] * weight.numel(),

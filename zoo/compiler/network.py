@@ -60,6 +60,15 @@ class Network:
         outputs = [next(computed) if isinstance(one, Value) else one for one in lowering.outputs]
         return captured.unflatten(outputs)
 
+    def winograd_layers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+        """The graph's nodes that the plan for these inputs computes by Winograd's method."""
+        plan, lowering, _ = self.plan(self.captured[0].flatten(args, kwargs))
+        return [
+            step.node
+            for step, kernel in zip(lowering.steps, plan.kernels, strict=True)
+            if kernel.startswith("winograd")
+        ]
+
     def plan(self, leaves: list[Any]) -> tuple[Any, Lowering, Captured]:
         """The plan for flattened inputs of these sizes and layouts, and what it was made from."""
         key = (torch.get_num_threads(), *map(_signature, leaves))

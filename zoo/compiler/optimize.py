@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,10 +19,13 @@ from zoo.compiler.capture import Captured, capture
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
+from zoo.compiler.precision import inexact_layers, set_precision
 from zoo.errors import UsageError, ZooError
 from zoo.ops import Precision
 
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
+
+_PRECISIONS: tuple[Precision, Precision] = ("default", "exact")
 
 Case = tuple[tuple[Any, ...], dict[str, Any], Any]
 """Inputs, inputs by name, and what the module returns for them."""
@@ -49,7 +52,8 @@ def optimize(
     captured anew, and other backends prepare anew for each size.
 
     The result is compared with ``module`` on the example and on random inputs. Where it differs by
-    more than 1e-4 of the output's maximum, Winograd's convolutions are given up, then the backend.
+    more than 1e-4 of the output's maximum, layers give up Winograd's method, as few as it takes
+    (a warning names them); where that does not help, the backend is given up.
     What a backend cannot take, and what is faster as it is, runs as it is; a warning says why.
 
     Args:
@@ -157,32 +161,62 @@ def _cases(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     ]
 
 
+def _worst(run: Callable[..., Any], cases: Sequence[Case]) -> float:
+    return max(difference(run(*args, **kwargs), expected) for args, kwargs, expected in cases)
+
+
 def _pass(run: Callable[..., Any], cases: Sequence[Case]) -> None:
     """Raise PlanError unless all outputs are right."""
-    worst = max(difference(run(*args, **kwargs), expected) for args, kwargs, expected in cases)
+    worst = _worst(run, cases)
     if not worst <= TOLERANCE:
         raise PlanError(f"the outputs differ by {worst:.1e} of their maximum")
 
 
 def _checked(module: nn.Module, cases: Sequence[Case], precision: Precision) -> Network:
-    """The network in the first precision that gives what the module gives."""
+    """The network, with Winograd's convolutions where the outputs stay right.
+
+    Raises PlanError where they are not right without them either.
+    """
+
+    exact: dict[str, float] = {}
 
     def rewritten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured:
         captured = capture(module, args, kwargs)
         rewrite(captured.graph_module)
+        if exact:
+            set_precision(captured.graph_module, dict.fromkeys(exact, "exact"))
         return captured
 
     captured = rewritten(*cases[0][:2])
-    if precision == "default":
-        try:
-            network = Network(captured, precision, rewritten)
-            _pass(network, cases)
-            return network
-        except PlanError:
-            pass
-    network = Network(captured, "exact", rewritten)
-    _pass(network, cases)
-    return network
+    network = Network(captured, precision, rewritten)
+    worst = _worst(network, cases)
+    if worst <= TOLERANCE:
+        return network
+    layers = network.winograd_layers(*cases[0][:2])
+    if not layers:
+        raise PlanError(f"the outputs differ by {worst:.1e} of their maximum")
+
+    def error(without: Collection[str]) -> float:
+        chosen = {each: _PRECISIONS[each in without] for each in layers}
+        set_precision(captured.graph_module, chosen)
+        return _worst(Network(captured, precision, rewritten), cases)
+
+    if (least := error(layers)) > TOLERANCE:
+        raise PlanError(
+            f"the outputs differ by {worst:.1e} of their maximum, without Winograd's convolutions "
+            f"by {least:.1e}"
+        )
+    exact |= inexact_layers(layers, error, TOLERANCE)
+    if error(exact) > TOLERANCE:
+        exact |= dict.fromkeys(layers, worst)
+        error(exact)
+    named = ", ".join(f"{layer} ({alone:.0e})" for layer, alone in exact.items())
+    warnings.warn(
+        f"zoo.optimize: {named} run without Winograd's convolutions, whose errors the network "
+        "amplifies",
+        stacklevel=4,
+    )
+    return Network(captured, precision, rewritten)
 
 
 def difference(got: Any, expected: Any) -> float:
