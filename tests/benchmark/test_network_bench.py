@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 
 from zoo.benchmark.networks import measure as driver
-from zoo.benchmark.networks.candidates import Candidate, choose
+from zoo.benchmark.networks.candidates import Candidate, choose, side_by_side
 from zoo.benchmark.networks.measure import Job, NetworkRun, measure
 from zoo.benchmark.networks.model import Network
 from zoo.benchmark.timing import Plan
@@ -77,6 +77,24 @@ def test_the_command_with_rivals_of_all_kinds(tmp_path):
     assert re.search(r"^slow: 0\.\d+ times the best builtin's speed", done.stdout, re.MULTILINE)
     assert "\nWrong: wrong in 1 case " in done.stdout
     assert "[1/1] small_cnn, batch 2, 1 thread: quickest is" in done.stderr
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor")
+def test_processes_side_by_side():
+    sleeper = Candidate("slow", "engines:slow", builtin=True)
+    both = [sleeper, *side_by_side([sleeper], 2)]
+    _, outcome = measure(Job("cifar/small_cnn", 1, None, 2), both, QUICK)
+    one, two = outcome.results
+    assert [(row["candidate"], row["processes"]) for row in (one, two)] == [
+        ("slow", 1),
+        ("slow x2", 2),
+    ]
+    # Each call sleeps 10 ms, two at a time.
+    assert two["median_ms"] < 0.8 * one["median_ms"]
+    assert two["images_per_s"] == pytest.approx(1e3 / two["median_ms"])
+    assert two["p99_ms"] > 10
+    assert two["cold_ms"] is None
+    assert two["resident_mb"] > 1.5 * one["resident_mb"]
 
 
 def test_inductor_and_the_core_are_the_builtins():
@@ -157,7 +175,7 @@ def test_a_candidate_that_is_gone_is_left_out(monkeypatch):
         (("--model", "small_cnn", "--weights", "cold"), "leave out --op"),
         (("--model", "small_cnn", "--rivals", "mkl"), "unknown rival 'mkl'"),
         (("--model", "small_cnn", "--rivals", "absent"), "unknown rival 'absent'"),
-        (("--op", "conv2d", "--image-size", "8"), "belongs to --model"),
+        (("--op", "conv2d", "--image-size", "8"), "belong to --model"),
     ],
 )
 def test_bad_use_is_a_line_and_exit_code_2(arguments, message):

@@ -110,7 +110,7 @@ class History:
 
 def compared_rows(results: Sequence[Row]) -> list[Row]:
     """Rows of all but the rivals that were measured then too, those that lost most first."""
-    ours = [row for row in results if not (_is_builtin(row) or row["candidate"] in ENGINES)]
+    ours = [row for row in results if not (_is_builtin(row) or _is_engine(row))]
     compared = [row for row in ours if "speedup" in row]
     return sorted(compared, key=_change)
 
@@ -173,6 +173,10 @@ def _texts(mapping: Mapping[str, Any], *keys: str) -> bool:
 
 def _is_builtin(row: Mapping[str, Any]) -> bool:
     return bool(row.get("builtin", row["candidate"] in RIVALS))
+
+
+def _is_engine(row: Mapping[str, Any]) -> bool:
+    return bool(row.get("engine", row["candidate"] in ENGINES))
 
 
 def _best(rows: Mapping[str, Row], names: Iterable[str]) -> float:

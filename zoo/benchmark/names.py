@@ -30,6 +30,12 @@ NETWORK_RIVALS = {
 }
 """For whole networks; the other backends of ``zoo list-backends`` are their engines."""
 
+
+def plain_name(candidate: str) -> str:
+    """The name without how many processes there are: of ``"zoo x2"`` it is ``zoo``."""
+    return candidate.partition(" ")[0]
+
+
 ENGINES = {
     "openvino": "OpenVINO on NCHW tensors",
     "openvino-nhwc": "OpenVINO on NHWC tensors",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo.benchmark.names import ENGINES, OURS, RIVALS
+from zoo.benchmark.names import ENGINES, OURS, RIVALS, plain_name
 from zoo.benchmark.stats import geometric_mean
 
 Row = dict[str, Any]
@@ -26,7 +26,7 @@ _NUMBERS = re.compile(r"\[\n\s*((?:[-+.\deE]+,?\s+)+)\]")
 
 def is_ours(row: Mapping[str, Any]) -> bool:
     """Whether a row is about one of zoo's own candidates."""
-    return row["candidate"] in OURS
+    return plain_name(row["candidate"]) in OURS
 
 
 def samples_on_one_line(text: str) -> str:

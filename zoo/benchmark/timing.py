@@ -322,6 +322,7 @@ def compare(
             **_against(samples[best] if best else None, samples[name], resolution),
             "best_builtin": best,
             "builtin": name in builtins,
+            "engine": name in engines,
             "ratio_to_best_rival": medians[rival] / medians[name] if rival else None,
             "best_rival": rival,
             "samples_ms": [round(seconds * 1e3, 6) for seconds in samples[name]],

@@ -89,6 +89,10 @@ def _candidates_help() -> str:
     help="Height and width of a network's images.  [default: the model's own]",
 )  # fmt: skip
 @click.option(
+    "--throughput", is_flag=True,
+    help="Run networks also as one-thread processes side by side, a batch in each.",
+)  # fmt: skip
+@click.option(
     "--set",
     "set_name",
     type=click.Choice((*SET_NAMES, "all")),
@@ -176,6 +180,7 @@ def command(
     op: str | None,
     models: tuple[str, ...],
     image_size: int | None,
+    throughput: bool,
     set_name: str | None,
     shapes: tuple[str, ...],
     threads: tuple[int, ...] | None,
@@ -215,8 +220,8 @@ def command(
             "--model times networks in float32: leave out --op and the options of ops (--set, "
             "--shape, --activation, --candidate, --peak, --cpu-capability, --weights, --dtype)"
         )
-    if image_size and not models:
-        raise UsageError("--image-size belongs to --model")
+    if (image_size or throughput) and not models:
+        raise UsageError("--image-size and --throughput belong to --model")
     if op is None and not peak and not models:
         raise UsageError(
             "say which op to time with --op, or --peak alone for the ceilings, or --model for a "
@@ -269,6 +274,7 @@ def command(
             image_size,
             chosen,
             max_time,
+            throughput,
             header,
             earlier,
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from zoo import backends
 from zoo.benchmark.history import History, place_of
-from zoo.benchmark.names import NETWORK_OURS, NETWORK_RIVALS
+from zoo.benchmark.names import NETWORK_OURS, NETWORK_RIVALS, plain_name
 from zoo.cli.output import note
 from zoo.errors import ZooError
 from zoo.registry import get_registry
@@ -41,16 +41,18 @@ def measure(
     image_size: int | None,
     rivals: Sequence[str],
     max_time: float,
+    throughput: bool,
     header: dict[str, Any],
     earlier: History | None,
 ) -> dict[str, Any]:
     """Measure every network, batch and number of threads, and return the JSON document."""
-    from zoo.benchmark.networks.candidates import choose, versions
+    from zoo.benchmark.networks.candidates import choose, side_by_side, versions
     from zoo.benchmark.networks.measure import Job, measure
     from zoo.benchmark.timing import Plan
 
     header["engines"] = versions(rivals)
     header["max_time_s"] = max_time
+    header["throughput"] = throughput
     candidates = choose(rivals)
     plan = Plan(header["rounds"], header["min_time_ms"] / 1e3, patience=2, limit_s=max_time)
     document: dict[str, Any] = {"header": header, "results": [], "not_timed": [], "controls": []}
@@ -62,8 +64,11 @@ def measure(
     ]
     for index, job in enumerate(jobs):
         common = {"threads": job.threads, "dtype": "float32", "activation": None, "weights": "hot"}
+        entrants = candidates
+        if throughput and job.threads > 1:
+            entrants = [*candidates, *side_by_side(candidates, job.threads)]
         try:
-            made, outcome = measure(job, candidates, plan)
+            made, outcome = measure(job, entrants, plan)
         except ZooError as error:  # the others are measured all the same
             left = {"candidate": "all", "status": "failed", "reason": str(error), "error": None}
             document["not_timed"].append({"op": "networks", "case": str(job), **left, **common})
@@ -92,4 +97,4 @@ def _quickest(rows: list[dict[str, Any]]) -> str:
 
 def failures(not_timed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of our own candidates that did not do their work."""
-    return [row for row in not_timed if row["candidate"] in (*NETWORK_OURS, "all")]
+    return [row for row in not_timed if plain_name(row["candidate"]) in (*NETWORK_OURS, "all")]

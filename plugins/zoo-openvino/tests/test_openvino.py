@@ -50,14 +50,28 @@ class Nested(nn.Module):
         return {"a": [x.relu() * scale], "b": x.sum() + scale, "c": None}
 
 
-def test_structures_and_outputs_that_stay(spec: zoo.Backend) -> None:
+def test_structures_and_outputs_that_stay() -> None:
     """What was returned before is not written to by a later call."""
     first, second, scale = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8), torch.randn(1, 3, 1, 1)
     model = Nested().eval()
-    run = backends.prepare(spec, model, (first,), {"scale": scale})
+    run = backends.prepare(SPECS["openvino"], model, (first,), {"scale": scale})
     got = run(first, scale=scale)
     assert close(run(second, scale=scale), model(second, scale))
     assert close(got, model(first, scale))
+
+
+def test_a_batch_spread_over_streams() -> None:
+    """Every image's output is in its place, and stays; what is no batch of images is refused."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    first, second = torch.randn(7, 3, 8, 8), torch.randn(7, 3, 8, 8)
+    spec = SPECS["openvino-throughput"]
+    run = backends.prepare(spec, model, (first,), {})
+    got = run(first)
+    with torch.no_grad():
+        assert close(run(second), model(second))
+        assert close(got, model(first))
+    with pytest.raises(zoo.ZooError, match="a batch of images, and nothing beside it"):
+        backends.prepare(spec, Nested().eval(), (first,), {"scale": torch.ones(1, 3, 1, 1)})
 
 
 def test_what_onnx_cannot_say_is_one_line(spec: zoo.Backend) -> None:

@@ -76,12 +76,20 @@ class Remote:
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Send a request and return the answer, however long that takes."""
+        self.send(**request)
+        return self.receive()
+
+    def send(self, **request: Any) -> None:
+        """Let the process run, and send it a request."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+        assert self._process.stdin is not None  # a pipe
+        with suppress(BrokenPipeError):  # the missing answer tells why
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+
+    def receive(self) -> dict[str, Any]:
+        """Return the answer to the last request, and stop the process."""
         try:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGCONT)
-            assert self._process.stdin is not None  # a pipe
-            with suppress(BrokenPipeError):  # the missing answer tells why
-                self._process.stdin.write(json.dumps(request).encode() + b"\n")
             answer: dict[str, Any] = json.loads(self._answer())
             if "error" in answer:
                 raise LeftOut("failed", answer["error"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 from zoo import backends
@@ -28,12 +28,14 @@ class Candidate:
         target: of the function ``prepare`` of a backend.
         builtin: whether PyTorch brings it.
         engine: whether a plugin brings it.
+        processes: how many run side by side, each with a batch of its own and one thread.
     """
 
     name: str
     target: str
     builtin: bool = False
     engine: bool = False
+    processes: int = 1
 
 
 def engines() -> dict[str, Backend]:
@@ -52,6 +54,14 @@ def choose(rivals: Sequence[str]) -> list[Candidate]:
         Candidate(name, spec.prepare, engine=True)
         for name, spec in engines().items()
         if name in rivals
+    ]
+
+
+def side_by_side(candidates: Sequence[Candidate], processes: int) -> list[Candidate]:
+    """Each candidate as so many processes with one thread each."""
+    return [
+        replace(candidate, name=f"{candidate.name} x{processes}", processes=processes)
+        for candidate in candidates
     ]
 
 

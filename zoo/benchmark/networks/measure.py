@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -60,8 +60,9 @@ class NetworkRun(_Process):
         top: (class, probability) of the last output that was checked, the best five.
     """
 
-    def __init__(self, candidate: Candidate, job: Job, file: IO[bytes]) -> None:
-        super().__init__(job, file, target=candidate.target, model=job.model)
+    def __init__(self, candidate: Candidate, job: Job, file: IO[bytes], first_cpu: int = 0) -> None:
+        request = {"target": candidate.target, "model": job.model, "first_cpu": first_cpu}
+        super().__init__(job, file, **request)
         self.blocks: list[dict[str, Any]] = []
         self.top: list[tuple[int, float]] = []
 
@@ -73,9 +74,49 @@ class NetworkRun(_Process):
 
     def block(self, calls: int) -> float:
         """Mean seconds per call."""
-        answer = self.ask(calls=calls)
+        answer = self.ask(calls=calls, cold=True)
         self.blocks.append(answer)
         return float(np.mean(answer["seconds"]))
+
+
+class SideBySide:
+    """A candidate in several processes at once, each with one thread and a processor of its own.
+
+    It has what :class:`NetworkRun` has; of its facts times are the longest, memory is the sum.
+    """
+
+    def __init__(self, candidate: Candidate, job: Job, file: IO[bytes]) -> None:
+        alone = replace(job, threads=1)
+        with ExitStack() as ends:
+            self._runs: list[NetworkRun] = []
+            for cpu in range(candidate.processes):
+                self._runs.append(NetworkRun(candidate, alone, file, cpu))
+                ends.callback(self._runs[-1].close)
+            self._ends = ends.pop_all()
+        self.facts = {
+            key: (sum if key.endswith("_mb") else max)(run.facts[key] for run in self._runs)
+            for key in self._runs[0].facts
+        }
+        self.blocks: list[dict[str, Any]] = []
+        self.top: list[tuple[int, float]] = []
+
+    def __call__(self) -> Any:
+        """Compute once and return how far the worst output is off."""
+        worst = max(run() for run in self._runs)
+        self.top = self._runs[0].top
+        return worst
+
+    def block(self, calls: int) -> float:
+        """Seconds per batch: those of the slowest process, over the calls of all."""
+        for run in self._runs:
+            run.send(calls=calls, cold=False)
+        seconds = [run.receive()["seconds"] for run in self._runs]
+        self.blocks.append({"seconds": [each for one in seconds for each in one], "cold": None})
+        return float(max(map(sum, seconds))) / (calls * len(self._runs))
+
+    def close(self) -> None:
+        """End the processes."""
+        self._ends.close()
 
 
 def measure(
@@ -109,13 +150,14 @@ def measure(
             facts = {"status": left.status, "reason": left.reason, "error": left.error}
             outcome.not_timed.append({**key, "candidate": name, **facts})
 
-        def start(candidate: Candidate) -> NetworkRun:
-            run = NetworkRun(candidate, job, file)
+        def start(candidate: Candidate) -> NetworkRun | SideBySide:
+            make = SideBySide if candidate.processes > 1 else NetworkRun
+            run: NetworkRun | SideBySide = make(candidate, job, file)
             ends.callback(run.close)
             _check(run.facts["deviation"], "")
             return run
 
-        runs: dict[str, NetworkRun] = {}
+        runs: dict[str, NetworkRun | SideBySide] = {}
         for candidate in candidates:
             progress(candidate.name)
             try:
@@ -163,7 +205,7 @@ def measure(
     outcome.control = {**key, **control} if control else None
     for name, run in runs.items():
         blocks = [run.blocks[number] for number in timings.kept]
-        cold = [round(block["cold"] * 1e3, 6) for block in blocks]
+        cold = [round(block["cold"] * 1e3, 6) for block in blocks if block["cold"] is not None]
         singles = [each for block in blocks for each in block["seconds"]]
         row = rows[name]
         facts = dict(run.facts)
@@ -171,8 +213,9 @@ def measure(
             {
                 **key,
                 **row,
+                "processes": by_name[name].processes,
                 "p99_ms": float(np.percentile(singles, 99)) * 1e3,
-                "cold_ms": summarize(cold).median,
+                "cold_ms": summarize(cold).median if cold else None,
                 "images_per_s": job.batch / row["median_ms"] * 1e3,
                 "gflops": made["flops"] / row["median_ms"] / 1e6,
                 "error": facts.pop("deviation"),

@@ -5,11 +5,12 @@ It reads requests from stdin, one JSON object a line, and answers each with one 
 - ``{"make": {"name", "batch", "image_size"}, "threads", "file"}``, or with ``{"name", "path"}`` of
   a photograph, alone: make the network and write it to a file, given by descriptor. Answer:
   what is known about it and this process.
-- ``{"target": "module:prepare", "model", "threads", "file"}``, the first otherwise: prepare the
-  network of that file by a backend. Answer: ``prepare_ms``, ``first_call_ms``, its ``deviation``,
-  ``resident_mb`` and how much of it came with the network, ``network_mb``.
-- ``{"calls": N}``: N calls, each timed, after an untimed one if they are many; then one with cold
-  caches. Answer: ``{"seconds": [...], "cold": seconds}``.
+- ``{"target": "module:prepare", "model", "threads", "first_cpu", "file"}``, the first otherwise:
+  bound to as many processors from that one on, prepare the network of that file by a backend.
+  Answer: ``prepare_ms``, ``first_call_ms``, its ``deviation``, ``resident_mb`` and how much of it
+  came with the network, ``network_mb``.
+- ``{"calls": N, "cold": true}``: N calls, each timed, after an untimed one if they are many; then,
+  if it is wanted, one with cold caches. Answer: ``{"seconds": [...], "cold": seconds}``.
 - ``{"check": true}``: one call. Answer: its ``deviation`` and ``top``, the best five classes.
 
 ``deviation`` is max |error| / max |reference|, as in zoo.optimize's own check. An exception's
@@ -42,8 +43,9 @@ def _serve(answers: Any) -> None:
 
     setup = json.loads(sys.stdin.readline())
     # Before torch is imported: some of the thread pools in it count processors, not settings.
+    first = setup.get("first_cpu", 0)
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, usable_cpus()[: setup["threads"]])
+        os.sched_setaffinity(0, usable_cpus()[first : first + setup["threads"]])
     import torch
 
     torch.set_num_threads(setup["threads"])
@@ -116,6 +118,9 @@ def _compete(setup: dict[str, Any], answer: Answer) -> None:
         if calls > 1:
             run(input)
         seconds = [_seconds(run, input) for _ in range(calls)]
+        if not request["cold"]:
+            answer(seconds=seconds, cold=None)
+            continue
         flush += 1
         answer(seconds=seconds, cold=_seconds(run, input))
 

@@ -9,7 +9,7 @@ zoo_api = ">=1,<2"
 
 @zoo.hookimpl
 def zoo_backends() -> list[zoo.Backend]:
-    """OpenVINO's CPU plugin, for the least latency."""
+    """OpenVINO's CPU plugin, for the least latency and for the most images."""
     return [
         zoo.Backend(
             "openvino",
@@ -17,5 +17,12 @@ def zoo_backends() -> list[zoo.Backend]:
             requires=("openvino", "onnx", "onnxscript"),
             license="Apache-2.0",
             summary="OpenVINO on the CPU, one stream, for the least latency",
-        )
+        ),
+        zoo.Backend(
+            "openvino-throughput",
+            prepare="zoo_openvino.backend:prepare_throughput",
+            requires=("openvino", "onnx", "onnxscript"),
+            license="Apache-2.0",
+            summary="OpenVINO with the images of a batch spread over streams",
+        ),
     ]
