@@ -43,6 +43,22 @@ def test_main_job(environment, zoo_process):
     assert len(rows) == 12
 
 
+def test_optimized(predict):
+    plain = predict("flower.jpg", "china.jpg", *MODEL, "--format", "json")
+    fast = predict("flower.jpg", "china.jpg", *MODEL, "--format", "json", "--optimize")
+    assert fast.exit_code == 0, fast.stderr
+    for one, other in zip(json.loads(fast.stdout), json.loads(plain.stdout), strict=True):
+        for mine, eager in zip(one["predictions"], other["predictions"], strict=True):
+            assert mine["label"] == eager["label"]
+            assert mine["probability"] == pytest.approx(eager["probability"], rel=1e-3)
+
+
+def test_optimized_is_for_the_cpu(predict):
+    result = predict("flower.jpg", *MODEL, "--optimize", "--device", "meta")
+    assert result.exit_code == 2
+    assert "leave out --device meta" in result.stderr
+
+
 def test_json(predict):
     Path("bad.jpg").write_bytes(b"no image")
     result = predict("flower.jpg", "bad.jpg", "lost.jpg", "china.jpg", *MODEL, "--format", "json")

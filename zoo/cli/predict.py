@@ -29,6 +29,9 @@ _COLUMNS = [
 ]
 
 
+_MANY = 100  # images whose saved time pays for the preparation
+
+
 @click.command("predict")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--model", required=True, metavar="NAME", help="Model, with .TAG for its weights.")
@@ -61,6 +64,12 @@ _COLUMNS = [
     metavar="N",
     help="Images per forward pass.",
 )
+@click.option(
+    "--optimize/--no-optimize",
+    default=None,
+    help="Whether zoo.optimize runs the model, which takes it some seconds to prepare.  [default: "
+    f"on the CPU, from {_MANY} images on]",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option(
     "--format",
@@ -84,6 +93,7 @@ def command(
     num_classes: int | None,
     topk: int,
     batch_size: int,
+    optimize: bool | None,
     device: str,
     format_: str,
     output: Path | None,
@@ -113,7 +123,8 @@ def command(
     found = list(find_images(images))
     if any(image.error is None for image in found):
         name = entry.name if tag is None else f"{entry.name}.{tag}"
-        results = _predict(found, name, checkpoint, num_classes, topk, batch_size, device)
+        optimize = _optimizes(optimize, device, len(found))
+        results = _predict(found, name, checkpoint, num_classes, topk, batch_size, device, optimize)
     else:
         # Importing torch and loading a model would only delay the bad news.
         results = [ImageResult(image.path, error=image.error) for image in found]
@@ -130,6 +141,12 @@ def command(
         raise SystemExit(1)
 
 
+def _optimizes(wanted: bool | None, device: str, images: int) -> bool:
+    if wanted and device != "cpu":
+        raise UsageError(f"--optimize is for the CPU: leave out --device {device}")
+    return (device == "cpu" and images >= _MANY) if wanted is None else wanted
+
+
 def _predict(
     found: list[Found],
     model: str,
@@ -138,6 +155,7 @@ def _predict(
     topk: int,
     batch_size: int,
     device: str,
+    optimize: bool,
 ) -> list[ImageResult]:
     import torch
 
@@ -157,7 +175,13 @@ def _predict(
     )
     labels = class_names(network)
     results = predict_images(
-        network, found, labels=labels, topk=topk, batch_size=batch_size, device=device
+        network,
+        found,
+        labels=labels,
+        topk=topk,
+        batch_size=batch_size,
+        device=device,
+        optimize=optimize,
     )
     if len(found) <= batch_size or not sys.stderr.isatty():
         return list(results)

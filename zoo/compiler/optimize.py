@@ -22,6 +22,7 @@ from zoo.compiler.passes import rewrite
 from zoo.compiler.precision import inexact_layers, set_precision
 from zoo.errors import UsageError, ZooError
 from zoo.ops import Precision
+from zoo.specs import Backend
 
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
 
@@ -29,6 +30,9 @@ _PRECISIONS: tuple[Precision, Precision] = ("default", "exact")
 
 Case = tuple[tuple[Any, ...], dict[str, Any], Any]
 """Inputs, inputs by name, and what the module returns for them."""
+
+# Known without asking the plugins: the default works whichever of them are blocked.
+_OWN = Backend("zoo", prepare="zoo.compiler:prepare")
 
 _log = logging.getLogger(__name__)
 
@@ -79,14 +83,17 @@ def optimize(
         example_inputs = (_example(module),)
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     kwargs = dict(example_kwargs or {})
-    chosen = backends.usable() if backend == "auto" else {backend: backends.find(backend)}
+    if backend == "auto":
+        chosen = backends.usable()
+    else:
+        chosen = {backend: _OWN if backend == _OWN.name else backends.find(backend)}
     runs: dict[str, Network | Prepared] = {}
     tried: dict[str, float | str] = {}
     with torch.no_grad():
         cases = _cases(module, args, kwargs)
         for name, spec in chosen.items():
             try:
-                if spec.prepare == _OWN:
+                if spec.prepare == _OWN.prepare:
                     runs[name] = _checked(module, cases, precision)
                 else:
                     runs[name] = Prepared(spec, module, args, kwargs)
@@ -98,7 +105,7 @@ def optimize(
             calls = [lambda run=run: run(*args, **kwargs) for run in runs.values()]
             tried |= zip(runs, _minima(calls), strict=True)
             backend = min(runs, key=lambda name: float(tried[name]))
-        elif backend in runs and chosen[backend].prepare == _OWN and keep == "faster":
+        elif backend in runs and chosen[backend].prepare == _OWN.prepare and keep == "faster":
             reason = _slower(runs[backend], module, args, kwargs)
             if reason:
                 del runs[backend]
@@ -112,9 +119,6 @@ def optimize(
         reason = "; ".join(map(str, tried.values()))
         warnings.warn(f"zoo.optimize: {reason}; it runs as it is", stacklevel=2)
     return OptimizedModule(module, runs.get(backend), reason, backend, tried)
-
-
-_OWN = "zoo.compiler:prepare"
 
 
 def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:

@@ -9,6 +9,7 @@ from itertools import islice
 
 import torch
 
+import zoo
 from zoo.data.find import Found
 from zoo.data.images import ImageError, open_image
 from zoo.data.transforms import EvalTransform
@@ -39,6 +40,7 @@ def predict_images(
     topk: int = 5,
     batch_size: int = 32,
     device: str | torch.device = "cpu",
+    optimize: bool = False,
 ) -> Iterator[ImageResult]:
     """Classify image files in batches and yield a result for each, in the order given.
 
@@ -52,6 +54,7 @@ def predict_images(
         labels: class names by index; without them, or if they are not as many as the model's
             outputs, the index is the label.
         topk: predictions per image, at most as many as there are classes.
+        optimize: run the model by :func:`zoo.optimize`, on the CPU.
 
     Raises:
         UsageError: the preprocessing that the model asks for is not known.
@@ -60,6 +63,8 @@ def predict_images(
         raise UsageError(f"topk ({topk}) and batch size ({batch_size}) must be at least 1")
     transform = EvalTransform.from_config(getattr(model, "pretrained_cfg", None) or {})
     model = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if optimize:
+        model = zoo.optimize(model, torch.randn(1, transform.channels, *transform.crop))
 
     def load(found: Found) -> torch.Tensor | str:
         if found.error is not None:
