@@ -21,6 +21,9 @@ from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
 from zoo.errors import UsageError, ZooError
 from zoo.ops import Precision
+from zoo.specs import Backend
+
+_OWN = Backend("zoo", prepare="zoo.compiler:prepare", dynamic=True)
 
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
 
@@ -75,14 +78,18 @@ def optimize(
         example_inputs = (_example(module),)
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     kwargs = dict(example_kwargs or {})
-    chosen = backends.usable() if backend == "auto" else {backend: backends.find(backend)}
+    if backend == "auto":
+        chosen = backends.usable()
+    else:
+        # zoo's own is there even where the user has blocked all plugins.
+        chosen = {backend: _OWN if backend == _OWN.name else backends.find(backend)}
     runs: dict[str, Network | Prepared] = {}
     tried: dict[str, float | str] = {}
     with torch.no_grad():
         cases = _cases(module, args, kwargs)
         for name, spec in chosen.items():
             try:
-                if spec.prepare == _OWN:
+                if spec.prepare == _OWN.prepare:
                     runs[name] = _checked(module, cases, precision)
                 else:
                     runs[name] = Prepared(spec, module, args, kwargs)
@@ -94,7 +101,7 @@ def optimize(
             calls = [lambda run=run: run(*args, **kwargs) for run in runs.values()]
             tried |= zip(runs, _minima(calls), strict=True)
             backend = min(runs, key=lambda name: float(tried[name]))
-        elif backend in runs and chosen[backend].prepare == _OWN and keep == "faster":
+        elif backend in runs and chosen[backend].prepare == _OWN.prepare and keep == "faster":
             reason = _slower(runs[backend], module, args, kwargs)
             if reason:
                 del runs[backend]
@@ -105,12 +112,9 @@ def optimize(
         )
     reason = None
     if backend not in runs:
-        reason = "; ".join(map(str, tried.values()))
+        reason = "; ".join(map(str, tried.values())) or "no backend is installed"
         warnings.warn(f"zoo.optimize: {reason}; it runs as it is", stacklevel=2)
     return OptimizedModule(module, runs.get(backend), reason, backend, tried)
-
-
-_OWN = "zoo.compiler:prepare"
 
 
 def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
