@@ -110,6 +110,15 @@ def test_a_backend_that_does_not_serve(engines: Any, name: str, reason: str) -> 
         assert torch.equal(plain(x), model(x))
 
 
+def test_zoos_own_needs_no_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_PLUGINS", "")
+    monkeypatch.setattr("zoo.registry._registry", None)
+    assert zoo.list_backends() == []
+    assert zoo.optimize(network(), images(), keep="zoo").reason is None
+    with pytest.warns(UserWarning, match="no backend is installed"):
+        assert zoo.optimize(network(), images(), backend="auto").network is None
+
+
 def test_what_is_not_there(engines: Any) -> None:
     with pytest.raises(zoo.UsageError, match="'absent' needs no_such_engine"):
         zoo.optimize(network(), images(), backend="absent")

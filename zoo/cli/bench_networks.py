@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from zoo import backends
@@ -68,7 +68,7 @@ def measure(
         if throughput and job.threads > 1:
             entrants = [*candidates, *side_by_side(candidates, job.threads)]
         try:
-            made, outcome = measure(job, entrants, plan)
+            made, outcome = measure(job, entrants, plan, _teller(job))
         except ZooError as error:  # the others are measured all the same
             left = {"candidate": "all", "status": "failed", "reason": str(error), "error": None}
             document["not_timed"].append({"op": "networks", "case": str(job), **left, **common})
@@ -86,6 +86,11 @@ def measure(
     if earlier:
         earlier.check(place_of(row, header) for row in document["results"])
     return document
+
+
+def _teller(job: object) -> Callable[[str], None]:
+    """Tells who is being prepared, which may take a minute each."""
+    return lambda name: note(f"{job}: preparing {name}")
 
 
 def _quickest(rows: list[dict[str, Any]]) -> str:

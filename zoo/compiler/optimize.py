@@ -24,6 +24,8 @@ from zoo.errors import UsageError, ZooError
 from zoo.ops import Precision
 from zoo.specs import Backend
 
+_OWN = Backend("zoo", prepare="zoo.compiler:prepare", dynamic=True)
+
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
 
 _PRECISIONS: tuple[Precision, Precision] = ("default", "exact")
@@ -31,8 +33,6 @@ _PRECISIONS: tuple[Precision, Precision] = ("default", "exact")
 Case = tuple[tuple[Any, ...], dict[str, Any], Any]
 """Inputs, inputs by name, and what the module returns for them."""
 
-# Known without asking the plugins: the default works whichever of them are blocked.
-_OWN = Backend("zoo", prepare="zoo.compiler:prepare")
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ def optimize(
     if backend == "auto":
         chosen = backends.usable()
     else:
+        # zoo's own is there even where the user has blocked all plugins.
         chosen = {backend: _OWN if backend == _OWN.name else backends.find(backend)}
     runs: dict[str, Network | Prepared] = {}
     tried: dict[str, float | str] = {}
