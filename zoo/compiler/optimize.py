@@ -117,7 +117,7 @@ def optimize(
         )
     reason = None
     if backend not in runs:
-        reason = "; ".join(map(str, tried.values()))
+        reason = "; ".join(map(str, tried.values())) or "no backend is installed"
         warnings.warn(f"zoo.optimize: {reason}; it runs as it is", stacklevel=2)
     return OptimizedModule(module, runs.get(backend), reason, backend, tried)
 
