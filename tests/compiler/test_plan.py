@@ -95,6 +95,27 @@ def test_concatenations_that_need_copies() -> None:
     check(lambda m, x: torch.cat([x[0, 0], x[1, 0]], -1), torch.randn(2, 6, 5, 5))
 
 
+@pytest.mark.parametrize("flatten", [lambda x: x.flatten(1), lambda x: x.reshape(len(x), -1)])
+def test_a_linear_layer_reads_a_map_as_it_is(flatten: Any) -> None:
+    modules = {"conv": nn.Conv2d(3, 20, 2), "fc": nn.Linear(240, 7)}
+    inputs = torch.randn(2, 3, 5, 4)
+    network = check(lambda m, x: m.fc(flatten(m.conv(x))).relu(), inputs, **modules)
+    assert steps(network, inputs) == {"conv2d": 1, "linear": 1}
+
+
+def test_other_readers_of_a_flattened_map() -> None:
+    modules = {"conv": nn.Conv2d(3, 20, 2), "fc": nn.Linear(240, 7), "rows": nn.Linear(120, 7)}
+    inputs = torch.randn(2, 3, 5, 4)
+
+    def both(m: Any, x: Tensor) -> Any:
+        flat = m.conv(x).flatten(1)
+        return m.fc(flat), flat
+
+    check(both, inputs, **modules)
+    check(lambda m, x: m.rows(m.conv(x).reshape(4, 120)), inputs, **modules)
+    check(lambda m, x: m.fc(m.conv(x).flatten(1)), torch.randn(0, 3, 5, 4), **modules)
+
+
 def test_views_cost_nothing() -> None:
     linear = nn.Linear(20, 7)
 

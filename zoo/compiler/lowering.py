@@ -48,6 +48,7 @@ class Lowering:
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self.padded: dict[fx.Node, tuple[Value, list[int]]] = {}
+        self.flattened: dict[fx.Node, Value] = {}  # maps that linear layers read as they are
         self.joined: dict[fx.Node, Value] = {}  # concatenations that have their memory already
         self._owners: dict[int, Buffer] = {}
         self._values: dict[fx.Node, Any] = {}
@@ -222,9 +223,9 @@ class Lowering:
         return self._dispatch(node, node.target)
 
     def _dispatch(self, node: fx.Node, target: OpOverload) -> Any:
-        if any(source in self.padded for source in node.all_input_nodes):
+        if any(each in self.padded or each in self.flattened for each in node.all_input_nodes):
             raise NotImplementedError(
-                f"{target._schema.name} of a map that its readers were to pad"
+                f"{target._schema.name} of a map that its readers were to pad or to flatten"
             )
         args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
 

@@ -113,13 +113,19 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         return None
     out, channels = weight.shape
     rows = source.fake.numel() // channels
-    # As one image, a pixel per row: the kernels for convolutions look at the size of an image.
-    pixels = _as_image(lowering, lowering.reshaped(source, [rows, channels]))
     output = lowering.rows([*source.fake.shape[:-1], out])
-    pixels_out = _as_image(lowering, lowering.view(output, output.fake.view(rows, out)))
-    added = None
-    if residual is not None:
-        added = _as_image(lowering, lowering.reshaped(lowering.value(residual), [rows, out]))
+    window, added = [out, channels, 1, 1], None
+    if args["input"] in lowering.flattened:
+        # The convolution whose window is the whole map.
+        pixels = lowering.flattened[args["input"]]
+        window = [out, *pixels.fake.shape[1:]]
+        pixels_out = lowering.view(output, output.fake.view(rows, out, 1, 1))
+    else:
+        # As one image, a pixel per row: the kernels for convolutions look at the size of an image.
+        pixels = _as_image(lowering, lowering.reshaped(source, [rows, channels]))
+        pixels_out = _as_image(lowering, lowering.view(output, output.fake.view(rows, out)))
+        if residual is not None:
+            added = _as_image(lowering, lowering.reshaped(lowering.value(residual), [rows, out]))
     activation = args.get("activation", "none")
     lowering.step(
         node.name,
@@ -129,13 +135,13 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         lambda plan: plan.conv2d(
             input=pixels.view(),
             output=pixels_out.view(),
-            weight=weight[:, :, None, None],
+            weight=weight.view(window),
             bias=bias,
             stride=[1, 1],
             padding=[0, 0],
             dilation=[1, 1],
             groups=1,
-            conv_size=[1, rows],
+            conv_size=list(pixels_out.fake.shape[2:]),
             activation=activation,
             residual=None if added is None else added.view(),
             precision=lowering.precision,
@@ -148,6 +154,29 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
 def _as_image(lowering: Lowering, value: Value) -> Value:
     """Rows of channels as the pixels of one image."""
     return lowering.view(value, value.fake.t()[None, :, None, :])
+
+
+@native(_aten.flatten.using_ints, _aten.view.default, _aten.reshape.default)
+def _flatten(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    """No step where only linear layers read a flattened map: flattening would copy it."""
+    source = lowering.value(args["self"])
+    if not _is_map(source) or source.fake.is_contiguous() or source.fake.numel() == 0:
+        return None
+    options = {name: value for name, value in args.items() if name != "self"}
+    flat = node.target(source.fake.contiguous(), **options)  # type: ignore[operator]
+    if flat.shape != (source.fake.shape[0], source.fake[0].numel()):
+        return None
+    for user in node.users:
+        if user.target is not _zoo.linear.default:
+            return None
+        read = arguments(user)
+        weight = lowering.real(read["weight"])
+        if weight is None or weight.dtype != torch.float32 or read["residual"] is not None:
+            return None
+        if (lowering.real(read["bias"]) is None) != (read["bias"] is None):
+            return None
+    lowering.flattened[node] = source
+    return lowering.view(source, flat)
 
 
 @native(_aten.constant_pad_nd.default, _aten.pad.default)
