@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch._inductor.config
 from helpers import Function, randomise
 from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
@@ -76,15 +77,17 @@ def test_a_batch_that_changes_is_not_captured_anew(monkeypatch: pytest.MonkeyPat
     assert len(calls[0].network.captured) == 1
 
 
+@pytest.mark.parametrize("freezing", [False, True])
 @torch.no_grad()
-def test_changed_weights_are_seen():
-    module = network()
-    fast, x = compiled(module), torch.randn(2, 3, 16, 16)
-    fast(x)
-    module.conv.weight.mul_(2)
-    torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
-    module.load_state_dict(network().state_dict())
-    torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
+def test_changed_weights_are_seen(freezing: bool):
+    with torch._inductor.config.patch(freezing=freezing):
+        module = network()
+        fast, x = compiled(module), torch.randn(2, 3, 16, 16)
+        fast(x)
+        module.conv.weight.mul_(2)
+        torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
+        module.load_state_dict(network().state_dict())
+        torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_are_left_to_pytorch():

@@ -57,6 +57,8 @@ class _Compiled:
         self._inner, self._numbers = _with_numbers(graph_module)
         placeholders = graph_module.graph.find_nodes(op="placeholder")
         self._static = [i for i, node in enumerate(placeholders) if _is_static(node)]
+        # With inductor's `freezing` set, dynamo leaves parameters in the graph.
+        self._held = [*graph_module.parameters(), *graph_module.buffers()]
         self._sizes = _sizes(placeholders)
         known = {*self._static, *self._sizes}
         self._given = [i for i in range(len(placeholders)) if i not in known]
@@ -65,23 +67,24 @@ class _Compiled:
 
     def __call__(self, *inputs: Any) -> Any:
         static = [inputs[i] for i in self._static]
-        if not self._can_run(inputs, static):
+        watched = [*static, *self._held]
+        if not self._can_run(inputs, watched):
             return self._graph_module(*inputs)
         # Two threads may both prepare at first; either result will do.
         prepared = self._prepared
         given = tuple(inputs[i].item() if i in self._numbers else inputs[i] for i in self._given)
-        if prepared is None or not prepared[0].still(static):
-            prepared = (Origin(static), self._prepare(static, given))
+        if prepared is None or not prepared[0].still(watched):
+            prepared = (Origin(watched), self._prepare(static, given))
             self._prepared = prepared
         return prepared[1](*given)
 
-    def _can_run(self, inputs: Sequence[Any], static: Sequence[Tensor]) -> bool:
+    def _can_run(self, inputs: Sequence[Any], watched: Sequence[Tensor]) -> bool:
         reason = None
         if torch.is_grad_enabled() and any(
-            isinstance(each, Tensor) and each.requires_grad for each in inputs
+            isinstance(each, Tensor) and each.requires_grad for each in (*inputs, *watched)
         ):
             reason = "gradients are wanted; call it under torch.no_grad() or inference_mode()"
-        elif not all(map(counts_changes, static)):
+        elif not all(map(counts_changes, watched)):
             reason = "its weights were made under inference_mode, which hides their changes"
         if reason is not None and not self._warned:
             warnings.warn(f"torch.compile(backend='zoo'): {reason}; it runs as it is", stacklevel=3)
