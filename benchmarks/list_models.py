@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from zoo.benchmark.machine import Snapshot, describe_machine, disturbance
 from zoo.benchmark.stats import ratio_interval, summarize
+from zoo.files import replacing
 
 TIMM = "import timm; print(*timm.list_models(), sep='\\n')"
 
@@ -89,9 +89,8 @@ def main() -> None:
         "ratio_interval": [low, high],
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = options.output.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(temporary, options.output)
+    with replacing(options.output) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":

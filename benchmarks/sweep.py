@@ -1,7 +1,7 @@
 """All CNN architectures of timm below 60 million parameters through ``zoo.optimize``.
 
-Weights are random, scales and shifts of every BatchNorm too, its statistics those of random images.
-For each: whether its graph could
+Weights are random; gains, shifts and BatchNorm's statistics are spread as in a trained network. For
+each: whether its graph could
 be captured and which sizes stayed open, what zoo's kernels do and what is left to PyTorch's, the
 error relative to the output's maximum, and the time against eager PyTorch in channels_last (minima
 of runs in turn; where zoo seems slower, measured again for longer). Writes
@@ -16,7 +16,6 @@ import copy
 import fnmatch
 import json
 import multiprocessing
-import os
 import shlex
 import sys
 import time
@@ -34,9 +33,10 @@ from torch import Tensor, nn
 
 import zoo
 from zoo.benchmark.machine import describe_machine
-from zoo.benchmark.randomise import calibrate, randomise
+from zoo.benchmark.networks.model import settle
 from zoo.benchmark.stats import geometric_mean
 from zoo.compiler.optimize import TOLERANCE, difference
+from zoo.files import replacing
 
 MOST_PARAMETERS = 60e6
 PATIENCE_S = 300
@@ -78,9 +78,9 @@ def measure(name: str, seconds: float, threads: int, image_size: int) -> dict[st
         if not is_cnn(timm.create_model(name)):
             return {}
     torch.manual_seed(0)
-    model = randomise(timm.create_model(name))
+    model = timm.create_model(name).eval()
     x = example(model, image_size)
-    calibrate(model, torch.randn(4, *x.shape[1:]))
+    settle(model, torch.randn(4, *x.shape[1:]))
     row: dict[str, Any] = {
         "model": name,
         "parameters": sum(tensor.numel() for tensor in model.parameters()),
@@ -217,9 +217,8 @@ def main() -> None:
         text = f"{row['ratio']:.2f}x" if "ratio" in row else row.get("reason", "captured")
         print(f"{number}/{len(names)} {name:<36} {text}", file=sys.stderr, flush=True)
         document = {"header": header, "summary": summary(rows), "results": rows}
-        temporary = options.output.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
-        os.replace(temporary, options.output)
+        with replacing(options.output) as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from zoo.benchmark.randomise import randomise
 from zoo.compiler import Captured, capture
 
-__all__ = ["Function", "aten", "check", "graph_of", "ops", "randomise", "run_passes", "zoo"]
-
 aten, zoo = torch.ops.aten, torch.ops.zoo
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Statistics, scales and shifts of every BatchNorm at random; the module in eval mode."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and child.running_mean is not None:
+            nn.init.normal_(child.running_mean, 0, 0.3)
+            nn.init.uniform_(child.running_var, 0.5, 2)
+            if child.affine:
+                nn.init.uniform_(child.weight, 0.5, 1.5)
+                nn.init.normal_(child.bias, 0, 0.3)
+    return module.eval()
 
 
 class Function(nn.Module):

@@ -14,15 +14,27 @@ import zoo
 from zoo.compiler.optimize import difference
 from zoo.compiler.precision import inexact_layers
 
+COST = {"a": 3e-6, "b": 9e-5, "c": 2e-5, "d": 1e-6}
+
+
+def summed(without: Collection[str]) -> float:
+    return 1e-6 + sum(each for layer, each in COST.items() if layer not in without)
+
 
 def test_the_least_inexact_layers_keep_it():
-    cost = {"a": 3e-6, "b": 9e-5, "c": 2e-5, "d": 1e-6}
+    assert inexact_layers(COST, summed, 1e-4) == pytest.approx({"b": 9e-5})
+    assert inexact_layers(COST, summed, 2e-5) == pytest.approx({"c": 2e-5, "b": 9e-5})
 
+
+def test_no_layer_keeps_it_where_errors_grow_together():
     def error(without: Collection[str]) -> float:
-        return 1e-6 + sum(each for layer, each in cost.items() if layer not in without)
+        return summed(without) * (100 if len(COST) - len(without) > 1 else 1)
 
-    assert inexact_layers(cost, error, 1e-4) == pytest.approx({"b": 9e-5})
-    assert inexact_layers(cost, error, 2e-5) == pytest.approx({"c": 2e-5, "b": 9e-5})
+    assert inexact_layers(COST, error, 1e-4) == pytest.approx(COST)
+
+
+def test_there_is_no_choice_where_the_error_is_another():
+    assert inexact_layers(COST, summed, 5e-7) is None
 
 
 def uneven() -> nn.Module:

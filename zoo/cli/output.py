@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from zoo.errors import UsageError, ZooError
+from zoo.files import replacing
 
 Row = Mapping[str, Any]
 
@@ -201,26 +202,13 @@ def check_output_file(path: Path | None, force: bool) -> None:
 
 def write_file(path: Path, data: str | bytes) -> None:
     """Write a result file whole or not at all: to a temporary name, then renamed."""
-    import tempfile
-
     # File names that are not text in the locale come with surrogates.
     raw = data.encode(errors="replace") if isinstance(data, str) else data
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with replacing(path) as temporary:
+            temporary.write_bytes(raw)
     except OSError as error:
         raise ZooError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(raw)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp made it private
-        os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise ZooError(f"cannot write {path}: {error.strerror}") from error
-        raise
 
 
 def note(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ _COLUMNS = [
     Column("probability", show="{:.4f}".format, right=True),
     Column("class_index", title="class", right=True),
 ]
-
 
 _MANY = 100  # images whose saved time pays for the preparation
 
@@ -183,10 +183,14 @@ def _predict(
         device=device,
         optimize=optimize,
     )
-    if len(found) <= batch_size or not sys.stderr.isatty():
-        return list(results)
-    with click.progressbar(results, length=len(found), file=sys.stderr) as shown:
-        return list(shown)
+    hidden = len(found) <= batch_size or not sys.stderr.isatty()
+    shown = click.progressbar(results, length=len(found), file=sys.stderr, hidden=hidden)
+    recording = warnings.catch_warnings(record=True, category=UserWarning, action="always")
+    with recording as caught, shown:
+        done = list(shown)
+    for warning in caught:  # that the model runs as it is
+        note(f"Warning: {warning.message}")
+    return done
 
 
 def _json_rows(results: list[ImageResult]) -> list[dict[str, Any]]:

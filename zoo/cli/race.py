@@ -13,7 +13,8 @@ import click
 
 from zoo.cli.output import Column, check_output_file, format_json, note, print_rows, write_file
 from zoo.errors import UsageError, WeightsError
-from zoo.registry import get_registry, load_target
+from zoo.evaluation.labels import load_labels
+from zoo.registry import get_registry
 
 _BAR = 30  # characters of the fastest
 
@@ -97,7 +98,7 @@ def command(
         lambda name: note(f"preparing {name}" if name != CONTROL else "racing"),
         _Bars(names, rounds) if sys.stderr.isatty() else lambda seconds: None,
     )
-    labels = _labels(made["labels"])
+    labels = load_labels(made["labels"])
     document = {
         "header": {
             "photo": str(photo),
@@ -150,13 +151,6 @@ class _Bars:
         back = f"\x1b[{self._lines}F\x1b[J" if self._lines else ""
         click.echo(back + "\n".join(lines), err=True, color=True)
         self._lines = len(lines)
-
-
-def _labels(target: str | None) -> Sequence[str] | None:
-    if target is None:
-        return None
-    found = load_target(target)
-    return list(found() if callable(found) else found)
 
 
 def _named(top: Sequence[tuple[int, float]], labels: Sequence[str] | None) -> list[dict[str, Any]]:

@@ -68,28 +68,26 @@ class _Compiled:
     def __call__(self, *inputs: Any) -> Any:
         static = [inputs[i] for i in self._static]
         watched = [*static, *self._held]
-        if not self._can_run(inputs, watched):
+        if torch.is_grad_enabled() and any(
+            isinstance(each, Tensor) and each.requires_grad for each in (*inputs, *self._held)
+        ):
+            self._warn("gradients are wanted; call it under torch.no_grad() or inference_mode()")
             return self._graph_module(*inputs)
         # Two threads may both prepare at first; either result will do.
         prepared = self._prepared
         given = tuple(inputs[i].item() if i in self._numbers else inputs[i] for i in self._given)
         if prepared is None or not prepared[0].still(watched):
+            if not all(map(counts_changes, watched)):
+                self._warn("its weights were made under inference_mode, which hides their changes")
+                return self._graph_module(*inputs)
             prepared = (Origin(watched), self._prepare(static, given))
             self._prepared = prepared
         return prepared[1](*given)
 
-    def _can_run(self, inputs: Sequence[Any], watched: Sequence[Tensor]) -> bool:
-        reason = None
-        if torch.is_grad_enabled() and any(
-            isinstance(each, Tensor) and each.requires_grad for each in (*inputs, *watched)
-        ):
-            reason = "gradients are wanted; call it under torch.no_grad() or inference_mode()"
-        elif not all(map(counts_changes, watched)):
-            reason = "its weights were made under inference_mode, which hides their changes"
-        if reason is not None and not self._warned:
-            warnings.warn(f"torch.compile(backend='zoo'): {reason}; it runs as it is", stacklevel=3)
+    def _warn(self, reason: str) -> None:
+        if not self._warned:
+            warnings.warn(f"torch.compile(backend='zoo'): {reason}; it runs as it is", stacklevel=4)
             self._warned = True
-        return reason is None
 
     def _prepare(self, static: Sequence[Tensor], given: tuple[Any, ...]) -> OptimizedModule:
         tensors = dict(zip(self._static, static, strict=True))

@@ -24,15 +24,13 @@ from zoo.errors import UsageError, ZooError
 from zoo.ops import Precision
 from zoo.specs import Backend
 
-_OWN = Backend("zoo", prepare="zoo.compiler:prepare", dynamic=True)
-
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
-
-_PRECISIONS: tuple[Precision, Precision] = ("default", "exact")
 
 Case = tuple[tuple[Any, ...], dict[str, Any], Any]
 """Inputs, inputs by name, and what the module returns for them."""
 
+
+_OWN = Backend("zoo", prepare="zoo.compiler:prepare", dynamic=True)
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +54,9 @@ def optimize(
     captured anew, and other backends prepare anew for each size.
 
     The result is compared with ``module`` on the example and on random inputs. Where it differs by
-    more than 1e-4 of the output's maximum, layers give up Winograd's method, as few as it takes
-    (a warning names them); where that does not help, the backend is given up.
-    What a backend cannot take, and what is faster as it is, runs as it is; a warning says why.
+    more than 1e-4 of the output's maximum, the layers that add most to it give up Winograd's method
+    (a warning names them); where that does not help, the backend is given up. What a backend cannot
+    take, and what is faster as it is, runs as it is; a warning says why.
 
     Args:
         module: on the CPU, in float32 and in eval mode.
@@ -182,14 +180,12 @@ def _checked(module: nn.Module, cases: Sequence[Case], precision: Precision) -> 
 
     Raises PlanError where they are not right without them either.
     """
-
     exact: dict[str, float] = {}
 
     def rewritten(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured:
         captured = capture(module, args, kwargs)
         rewrite(captured.graph_module)
-        if exact:
-            set_precision(captured.graph_module, dict.fromkeys(exact, "exact"))
+        set_precision(captured.graph_module, dict.fromkeys(exact, "exact"))
         return captured
 
     captured = rewritten(*cases[0][:2])
@@ -198,30 +194,26 @@ def _checked(module: nn.Module, cases: Sequence[Case], precision: Precision) -> 
     if worst <= TOLERANCE:
         return network
     layers = network.winograd_layers(*cases[0][:2])
-    if not layers:
-        raise PlanError(f"the outputs differ by {worst:.1e} of their maximum")
 
-    def error(without: Collection[str]) -> float:
-        chosen = {each: _PRECISIONS[each in without] for each in layers}
-        set_precision(captured.graph_module, chosen)
-        return _worst(Network(captured, precision, rewritten), cases)
+    def without(some: Collection[str]) -> Network:
+        chosen: dict[str, Precision] = dict.fromkeys(layers, "default")
+        set_precision(captured.graph_module, chosen | dict.fromkeys(some, "exact"))
+        return Network(captured, precision, rewritten)
 
-    if (least := error(layers)) > TOLERANCE:
+    found = inexact_layers(layers, lambda some: _worst(without(some), cases), TOLERANCE)
+    if found is None:
         raise PlanError(
-            f"the outputs differ by {worst:.1e} of their maximum, without Winograd's convolutions "
-            f"by {least:.1e}"
+            f"the outputs differ by {worst:.1e} of their maximum, with Winograd's convolutions or "
+            "without"
         )
-    exact |= inexact_layers(layers, error, TOLERANCE)
-    if error(exact) > TOLERANCE:
-        exact |= dict.fromkeys(layers, worst)
-        error(exact)
-    named = ", ".join(f"{layer} ({alone:.0e})" for layer, alone in exact.items())
+    exact |= found
+    named = ", ".join(f"{layer} ({cost:.0e})" for layer, cost in exact.items())
     warnings.warn(
         f"zoo.optimize: {named} run without Winograd's convolutions, whose errors the network "
         "amplifies",
-        stacklevel=4,
+        stacklevel=3,
     )
-    return Network(captured, precision, rewritten)
+    return without(exact)
 
 
 def difference(got: Any, expected: Any) -> float:

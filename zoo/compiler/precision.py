@@ -22,7 +22,7 @@ def set_precision(graph_module: fx.GraphModule, layers: Mapping[str, Precision])
 
 def inexact_layers(
     layers: Collection[str], error: Callable[[Collection[str]], float], tolerance: float
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     """The layers that have to do without Winograd's method, with what each costs the output.
 
     Each layer is tried alone. Its cost is what it adds to the error that is there without any.
@@ -32,8 +32,13 @@ def inexact_layers(
         layers: those that use it.
         error: of the network's output where these layers do without it.
         tolerance: of that error.
+
+    Returns:
+        None where the error is too large without the method too.
     """
     least = error(layers)
+    if least > tolerance:
+        return None
     cost = {
         layer: max(0.0, error([each for each in layers if each != layer]) - least)
         for layer in layers
@@ -43,4 +48,5 @@ def inexact_layers(
         total += cost[layer]
         if total > (tolerance - least) / 2:
             found[layer] = cost[layer]
-    return found
+    # Together errors may be larger than their sum.
+    return found if error(found) <= tolerance else cost

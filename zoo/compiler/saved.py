@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from zoo._version import __version__
 from zoo.compiler.graph_json import decode, encode, read_captured, write_captured
 from zoo.compiler.network import Network
 from zoo.errors import UsageError, ZooError
+from zoo.files import replacing
 from zoo.names import one_line
 from zoo.ops import Precision
 
@@ -66,7 +66,11 @@ def write(
         raise SavedModuleError(f"this network cannot be saved: {error}") from error
     metadata = {"zoo": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     try:
-        _write_whole(file, tensors.by_name, metadata)
+        with replacing(file) as temporary:
+            try:
+                save_file(tensors.by_name, temporary, metadata)
+            except Exception as error:  # safetensors' own, for a full disk say
+                raise OSError(one_line(error)) from error
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise SavedModuleError(f"cannot write {file}: {reason}") from error
@@ -185,21 +189,3 @@ def _plain(attributes: Mapping[str, Any]) -> Any:
 
 def _reason(error: Exception) -> str:
     return one_line(f"{type(error).__name__}: {error}", 200)
-
-
-def _write_whole(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a file whole or not at all: to a temporary name, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        try:
-            save_file(dict(tensors), temporary, metadata)
-        except Exception as error:  # safetensors' own, for a full disk say
-            raise OSError(one_line(error)) from error
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp made it private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

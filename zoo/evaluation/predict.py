@@ -14,6 +14,7 @@ from zoo.data.find import Found
 from zoo.data.images import ImageError, open_image
 from zoo.data.transforms import EvalTransform
 from zoo.errors import UsageError
+from zoo.evaluation.labels import load_labels
 from zoo.evaluation.results import ImageResult, Prediction
 
 
@@ -23,13 +24,7 @@ def class_names(model: torch.nn.Module) -> Sequence[str] | None:
     Raises:
         ZooError: the names cannot be loaded.
     """
-    from zoo.registry import load_target
-
-    target = (getattr(model, "pretrained_cfg", None) or {}).get("labels")
-    if target is None:
-        return None
-    labels = load_target(target)
-    return list(labels() if callable(labels) else labels)
+    return load_labels((getattr(model, "pretrained_cfg", None) or {}).get("labels"))
 
 
 def predict_images(

@@ -47,38 +47,43 @@ T least_of(Activation activation) {
   return activation == Activation::relu ? T(0) : static_cast<T>(-__builtin_inf());
 }
 
-// Calls `with(activation as a compile-time constant)`.
+template <Activation kActivation>
+struct Chosen {
+  static constexpr Activation value = kActivation;
+};
+
+// Calls `with` with the Chosen of the activation.
 template <typename With>
 [[gnu::always_inline]] inline auto choose(Activation activation, With with) {
   using A = Activation;
   switch (activation) {
     case A::relu:
-      return with.template operator()<A::relu>();
+      return with(Chosen<A::relu>{});
     case A::relu6:
-      return with.template operator()<A::relu6>();
+      return with(Chosen<A::relu6>{});
     case A::sigmoid:
-      return with.template operator()<A::sigmoid>();
+      return with(Chosen<A::sigmoid>{});
     case A::tanh:
-      return with.template operator()<A::tanh>();
+      return with(Chosen<A::tanh>{});
     case A::silu:
-      return with.template operator()<A::silu>();
+      return with(Chosen<A::silu>{});
     case A::gelu:
-      return with.template operator()<A::gelu>();
+      return with(Chosen<A::gelu>{});
     case A::hardswish:
-      return with.template operator()<A::hardswish>();
+      return with(Chosen<A::hardswish>{});
     case A::hardsigmoid:
-      return with.template operator()<A::hardsigmoid>();
+      return with(Chosen<A::hardsigmoid>{});
     case A::leaky_relu:
-      return with.template operator()<A::leaky_relu>();
+      return with(Chosen<A::leaky_relu>{});
     case A::none:
       break;
   }
-  return with.template operator()<A::none>();
+  return with(Chosen<A::none>{});
 }
 
 template <typename T>
 [[gnu::noinline]] Vec<T> activate_rarer(Activation activation, Vec<T> x) {
-  return choose(activation, [&]<Activation kActivation>() { return activate<kActivation, T>(x); });
+  return choose(activation, [&](auto chosen) { return activate<decltype(chosen)::value, T>(x); });
 }
 
 // A single vector. The branch goes the same way throughout a call of a kernel, so it is predicted.
@@ -125,8 +130,8 @@ template <typename T>
 void activate_rows(Activation activation, T* data, int64_t rows, int64_t stride, int64_t columns) {
   if (activation == Activation::none) return;
   if (stride == columns) columns *= rows, rows = 1;
-  choose(activation, [&]<Activation kActivation>() {
-    activate_rows_by<kActivation>(data, rows, stride, columns);
+  choose(activation, [&](auto chosen) {
+    activate_rows_by<decltype(chosen)::value>(data, rows, stride, columns);
   });
 }
 

@@ -47,7 +47,7 @@ class Network:
         input = torch.randn(batch, *size)
         try:
             with torch.no_grad():
-                _settle(module, torch.randn(4, *size))
+                settle(module, torch.randn(4, *size))
                 return cls._with_output(module, input)
         except (RuntimeError, TypeError, AssertionError) as error:
             shape = "x".join(map(str, size))
@@ -117,8 +117,9 @@ def _input_size(name: str, module: nn.Module, side: int | None) -> tuple[int, ..
     return 3, side, side
 
 
-def _settle(module: nn.Module, images: Tensor) -> None:
-    """Give gains, shifts and statistics of norms the spread of trained ones.
+@torch.no_grad()
+def settle(module: nn.Module, images: Tensor) -> None:
+    """Give gains, shifts and statistics of norms the spread of trained ones, in eval mode.
 
     As they are initialised, shifts are zero, the last gain of a residual branch often too, and the
     statistics are not those of any data: signals would die out or grow, and much of the network
