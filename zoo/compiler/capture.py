@@ -221,8 +221,8 @@ class _SimpleSizes(TorchFunctionMode):
     TensorFlow's "same" padding makes such: dm_nfnet_f0 would take two minutes and a half.
     """
 
-    # Operations in one formula. Of 24 networks of timm that can be captured so none has more than 9;
-    # tf_efficientnet_lite0 comes to 112 before it is stopped at 40, after 8 seconds.
+    # Operations in one formula. Of 24 networks of timm that can be captured so, none has more than
+    # 9; tf_efficientnet_lite0 comes to 112 before a limit of 40 stops it, after 8 seconds.
     _LIMIT = 16
 
     def __torch_function__(
