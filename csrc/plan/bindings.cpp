@@ -127,7 +127,12 @@ std::vector<at::Tensor> run(Plan& plan, const std::vector<at::Tensor>& inputs) {
   return plan.run(inputs);
 }
 
-// The same, and the nanoseconds that each step took.
+at::Tensor run_parts(Plan& plan, const std::vector<at::Tensor>& inputs, int64_t parts) {
+  const py::gil_scoped_release release;
+  return plan.run_parts(inputs, parts);
+}
+
+// What run() does, and the nanoseconds that each step took.
 std::pair<std::vector<at::Tensor>, std::vector<int64_t>> run_timed(
     Plan& plan, const std::vector<at::Tensor>& inputs) {
   const py::gil_scoped_release release;
@@ -178,6 +183,7 @@ void bind(py::module_& module) {
              plan.finish(arena_bytes, views(outputs));
            })
       .def("run", run)
+      .def("run_parts", run_parts)
       .def("run_timed", run_timed)
       .def_property_readonly("threads", &Plan::threads)
       .def_property_readonly("kernels", &Plan::kernels)

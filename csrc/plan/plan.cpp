@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <chrono>
@@ -30,8 +31,8 @@ Frame::Frame(const std::vector<Buffer>& buffers, int64_t arena_bytes)
   }
 }
 
-void Frame::begin(const std::vector<at::Tensor>& inputs, int64_t workspace_offset,
-                  int32_t threads) {
+void Frame::begin(const std::vector<at::Tensor>& inputs, int64_t workspace_offset, int32_t threads,
+                  const at::Tensor& result) {
   threads_ = threads;
   workspace_ = static_cast<char*>(arena_.mutable_data_ptr()) + workspace_offset;
   for (size_t i = 0; i < buffers_.size(); ++i) {
@@ -40,7 +41,8 @@ void Frame::begin(const std::vector<at::Tensor>& inputs, int64_t workspace_offse
       tensors_[i] = inputs[buffer.where];
       bases_[i] = const_cast<void*>(tensors_[i].const_data_ptr());
     } else if (buffer.storage == Storage::output) {
-      hold(static_cast<int64_t>(i), at::empty({buffer.where}, buffer.dtype));
+      hold(static_cast<int64_t>(i),
+           result.defined() ? result : at::empty({buffer.where}, buffer.dtype));
     }
   }
 }
@@ -106,6 +108,12 @@ std::unique_ptr<Frame> Plan::take_frame() {
   return std::make_unique<Frame>(buffers_, arena_bytes());
 }
 
+void Plan::give_back(std::unique_ptr<Frame> frame) {
+  frame->end();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_back(std::move(frame));
+}
+
 std::vector<at::Tensor> Plan::run(const std::vector<at::Tensor>& inputs,
                                   std::vector<int64_t>* times) {
   using Clock = std::chrono::steady_clock;
@@ -125,10 +133,38 @@ std::vector<at::Tensor> Plan::run(const std::vector<at::Tensor>& inputs,
   std::vector<at::Tensor> results;
   results.reserve(outputs_.size());
   for (const View& view : outputs_) results.push_back(frame->tensor(view));
-  frame->end();
-  const std::lock_guard<std::mutex> lock(mutex_);
-  idle_.push_back(std::move(frame));
+  give_back(std::move(frame));
   return results;
+}
+
+at::Tensor Plan::run_parts(const std::vector<at::Tensor>& inputs, int64_t parts) {
+  const View& part = outputs_[0];
+  const int64_t elements = buffers_[part.buffer].where;
+  const at::Tensor whole = at::empty({parts * elements}, buffers_[part.buffer].dtype);
+  const auto some = [&](int64_t begin, int64_t end) {
+    // A thread of the pool does not know that its caller wants no gradients.
+    const c10::InferenceMode guard;
+    std::unique_ptr<Frame> frame = take_frame();
+    for (int64_t i = begin; i < end; ++i) {
+      std::vector<at::Tensor> own;
+      for (const at::Tensor& input : inputs) {
+        const int64_t images = input.size(0) / parts;
+        own.push_back(input.narrow(0, i * images, images));
+      }
+      frame->begin(own, workspace_offset_, /*threads=*/1, whole.narrow(0, i * elements, elements));
+      for (const auto& step : steps_) step->run(*frame);
+    }
+    give_back(std::move(frame));
+  };
+  const Parallel all = ops::parallel(std::numeric_limits<double>::infinity());
+  all.run(all, parts, const_cast<void*>(static_cast<const void*>(&some)),
+          [](void* context, int64_t begin, int64_t end, int32_t) {
+            (*static_cast<decltype(some)*>(context))(begin, end);
+          });
+  std::vector<int64_t> sizes = part.sizes, strides = part.strides;
+  strides[0] = elements / sizes[0];  // that of a single image is anything
+  sizes[0] *= parts;
+  return whole.as_strided(sizes, strides);
 }
 
 std::vector<std::string> Plan::kernels() const {

@@ -54,7 +54,9 @@ class Frame {
   void* workspace() const { return workspace_; }
   int32_t threads() const { return threads_; }
 
-  void begin(const std::vector<at::Tensor>& inputs, int64_t workspace_offset, int32_t threads);
+  // result: where the outputs go, if there is one; otherwise they get memory of their own.
+  void begin(const std::vector<at::Tensor>& inputs, int64_t workspace_offset, int32_t threads,
+             const at::Tensor& result = {});
   void hold(int64_t buffer, at::Tensor tensor);
   void end();
 
@@ -105,11 +107,15 @@ class Plan {
   // not null, gets the nanoseconds of each step.
   std::vector<at::Tensor> run(const std::vector<at::Tensor>& inputs,
                               std::vector<int64_t>* times = nullptr);
+  // The plan is of a part of a batch: for inputs of so many parts, run each by one thread, several
+  // at a time. The one output, whose memory is all its own, is put together along the batch.
+  at::Tensor run_parts(const std::vector<at::Tensor>& inputs, int64_t parts);
   std::vector<std::string> kernels() const;
   int64_t arena_bytes() const { return workspace_offset_ + workspace_bytes_; }
 
  private:
   std::unique_ptr<Frame> take_frame();
+  void give_back(std::unique_ptr<Frame> frame);
 
   int32_t threads_;
   std::shared_ptr<PackedWeights> weights_;

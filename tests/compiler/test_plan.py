@@ -17,7 +17,7 @@ from zoo.compiler import CaptureError, Network, PlanError, capture, rewrite
 
 def steps(network: Network, *inputs: Tensor) -> Counter[str]:
     """How often each kind of step occurs in the plan for these inputs."""
-    return Counter(step.op for step in network.plan(list(inputs))[1].steps)
+    return Counter(step.op for step in network.plan(list(inputs)).steps)
 
 
 def check(function: Any, *inputs: Any, **modules: nn.Module) -> Network:

@@ -242,6 +242,8 @@ def _layers(report: Report) -> list[dict[str, Any]]:
         f"in PyTorch's kernels; memory: {report.arena_bytes / 2**20:.1f} MiB of values, "
         f"{report.weight_bytes / 2**20:.1f} MiB of packed weights; peak: {peak:.0f} GFLOP/s"
     )
+    if report.in_parts:
+        note(report.in_parts)
     return rows
 
 

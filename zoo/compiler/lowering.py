@@ -46,6 +46,7 @@ class Lowering:
         self.precision = precision
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.steps: list[Step] = []
+        self.ends: dict[fx.Node, int] = {}  # how many steps there are when a node is computed
         self.buffers: list[Buffer] = []
         self.padded: dict[fx.Node, tuple[Value, list[int]]] = {}
         self.flattened: dict[fx.Node, Value] = {}  # maps that linear layers read as they are
@@ -136,10 +137,12 @@ class Lowering:
         writes: Value,
         emit: Callable[[Any], None],
         flops: int = 0,
+        weights: int = 0,
     ) -> Value:
         """Append a step and return what it writes."""
         sources = [value.buffer for value in reads if value is not None]
-        self._append(Step(name, op, sources, [writes.buffer], emit, list(writes.fake.shape), flops))
+        shape = list(writes.fake.shape)
+        self._append(Step(name, op, sources, [writes.buffer], emit, shape, flops, weights))
         return writes
 
     def copy(self, source: Value, target: Value, name: str) -> None:
@@ -184,6 +187,7 @@ class Lowering:
                 self._values[node] = self.constant(tensor) if isinstance(tensor, Tensor) else tensor
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
+                self.ends[node] = len(self.steps)
             elif node.op == "output":
                 return [self._output(value) for value in self._leaves(node.args[0])]
         raise AssertionError("a graph without output")

@@ -100,6 +100,7 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             **options,
         ),
         flops=2 * batch * conv_size[0] * conv_size[1] * weight.numel(),
+        weights=weight.nbytes,
     )
 
 
@@ -147,6 +148,7 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             precision=lowering.precision,
         ),
         flops=2 * rows * weight.numel(),
+        weights=weight.nbytes,
     )
     return output
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 import zoo.compiler.native  # noqa: F401  (registers how ops become steps)
 from zoo.compiler.capture import Captured, CaptureError
-from zoo.compiler.lowering import Lowering, build
-from zoo.compiler.values import Value
+from zoo.compiler.stages import Stage, stages
+from zoo.compiler.values import Step, Value
 from zoo.errors import ZooError
 from zoo.ops import Precision
 from zoo.ops._library import extension
@@ -24,6 +25,35 @@ MOST_PLANS = 16  # for as many sizes of inputs; the one that was not used longes
 
 class PlanError(ZooError):
     """There is no plan for this network, or for inputs of this kind."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network runs for inputs of one kind: stages, each with what the one before returns."""
+
+    captured: Captured
+    stages: tuple[Stage, ...]
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """What the module returns for these flattened inputs."""
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        for stage in self.stages:
+            tensors = stage.run(tensors)
+        computed = iter(tensors)
+        outputs = self.stages[-1].lowering.outputs
+        return self.captured.unflatten(
+            next(computed) if isinstance(one, Value) else one for one in outputs
+        )
+
+    @property
+    def steps(self) -> list[Step]:
+        """Of all stages, in order."""
+        return [step for stage in self.stages for step in stage.lowering.steps]
+
+    @property
+    def kernels(self) -> list[str]:
+        """What computes each step."""
+        return [kernel for stage in self.stages for kernel in stage.plan.kernels]
 
 
 class Network:
@@ -49,28 +79,25 @@ class Network:
         self.weights = extension.PackedWeights()
         self._recapture = recapture
         # That there is no plan is remembered too: it may have taken seconds to find out.
-        self._plans: OrderedDict[Any, tuple[Any, Lowering, Captured] | PlanError] = OrderedDict()
+        self._plans: OrderedDict[Any, Plan | PlanError] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the module returns for these inputs. Raises PlanError where no plan serves them."""
         leaves = self.captured[0].flatten(args, kwargs)
-        plan, lowering, captured = self.plan(leaves)
-        computed = iter(plan.run([leaf for leaf in leaves if isinstance(leaf, Tensor)]))
-        outputs = [next(computed) if isinstance(one, Value) else one for one in lowering.outputs]
-        return captured.unflatten(outputs)
+        return self.plan(leaves).run(leaves)
 
     def winograd_layers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
         """The graph's nodes that the plan for these inputs computes by Winograd's method."""
-        plan, lowering, _ = self.plan(self.captured[0].flatten(args, kwargs))
+        plan = self.plan(self.captured[0].flatten(args, kwargs))
         return [
             step.node
-            for step, kernel in zip(lowering.steps, plan.kernels, strict=True)
+            for step, kernel in zip(plan.steps, plan.kernels, strict=True)
             if kernel.startswith("winograd")
         ]
 
-    def plan(self, leaves: list[Any]) -> tuple[Any, Lowering, Captured]:
-        """The plan for flattened inputs of these sizes and layouts, and what it was made from."""
+    def plan(self, leaves: list[Any]) -> Plan:
+        """The plan for flattened inputs of these sizes and layouts."""
         key = (torch.get_num_threads(), *map(_signature, leaves))
         with self._lock:
             if key not in self._plans:
@@ -86,15 +113,13 @@ class Network:
             raise PlanError(str(found))
         return found
 
-    def _make(self, leaves: list[Any]) -> tuple[Any, Lowering, Captured]:
+    def _make(self, leaves: list[Any]) -> Plan:
         captured = self._captured_for(leaves)
         try:
-            lowering = Lowering(captured.graph_module, leaves, self.precision)
-            plan = build(lowering, self.weights, torch.get_num_threads())
+            return Plan(captured, stages(captured, leaves, self.precision, self.weights))
         except Exception as error:  # lowering asks PyTorch about any op, and graphs may be forged
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise PlanError(f"no plan: {reason}") from error
-        return plan, lowering, captured
 
     def _captured_for(self, leaves: list[Any]) -> Captured:
         for captured in self.captured:

@@ -40,11 +40,26 @@ class Report:
         layers: the steps.
         arena_bytes: what the intermediate values take, workspaces included.
         weight_bytes: what the packed weights take.
+        early: so many steps, the first, run for one part of the batch after the other, each by one
+            thread; times are those of one part, times the parts that a thread computes.
+        parts: how many parts there are.
     """
 
     layers: tuple[Layer, ...]
     arena_bytes: int
     weight_bytes: int
+    early: int = 0
+    parts: int = 1
+
+    @property
+    def in_parts(self) -> str:
+        """A line that says which steps run for parts of the batch; empty where none do."""
+        if not self.early:
+            return ""
+        return (
+            f"the first {self.early} steps run for {self.parts} parts of the batch, each by one "
+            "thread"
+        )
 
     def __str__(self) -> str:
         total = sum(layer.seconds for layer in self.layers)
@@ -61,17 +76,32 @@ class Report:
             f"{self.arena_bytes / 2**20:.1f} MiB of values, "
             f"{self.weight_bytes / 2**20:.1f} MiB of packed weights"
         )
+        lines += [self.in_parts] if self.in_parts else []
         return "\n".join(lines)
 
 
 def report(network: Network, leaves: Sequence[Any], runs: int = 10) -> Report:
     """Run the plan for these flattened inputs and say what it did."""
-    plan, lowering, _ = network.plan(list(leaves))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    times = [plan.run_timed(tensors)[1] for _ in range(runs)]
-    best = [min(column) for column in zip(*times, strict=True)]
-    layers = tuple(
-        Layer(step.node, step.op, kernel, tuple(step.shape), nanoseconds / 1e9, step.flops)
-        for step, kernel, nanoseconds in zip(lowering.steps, plan.kernels, best, strict=True)
+    plan = network.plan(list(leaves))
+    given = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    layers: list[Layer] = []
+    for stage in plan.stages:
+        outputs, times = given, []
+        for _ in range(runs):
+            outputs, seconds = stage.run_timed(given)
+            times.append(seconds)
+        best = [min(column) for column in zip(*times, strict=True)]
+        for step, kernel, least in zip(stage.lowering.steps, stage.plan.kernels, best, strict=True):
+            shape = (
+                (step.shape[0] * stage.parts, *step.shape[1:]) if stage.parts > 1 else step.shape
+            )
+            flops = step.flops * stage.parts
+            layers.append(Layer(step.node, step.op, kernel, tuple(shape), least, flops))
+        given = outputs
+    arenas = sum(stage.arena_bytes for stage in plan.stages)
+    in_parts = [
+        (len(stage.lowering.steps), stage.parts) for stage in plan.stages if stage.parts > 1
+    ]
+    return Report(
+        tuple(layers), arenas, network.weights.bytes, *(in_parts[0] if in_parts else (0, 1))
     )
-    return Report(layers, plan.arena_bytes, network.weights.bytes)

@@ -59,7 +59,8 @@ class Value:
 class Step:
     """Something that a plan does, to be told to it once all buffers have their places.
 
-    ``emit`` gets the plan; ``node`` is the name of the graph's node.
+    ``emit`` gets the plan; ``node`` is the name of the graph's node; ``weights`` are bytes that it
+    reads beside ``reads``.
     """
 
     node: str
@@ -69,3 +70,4 @@ class Step:
     emit: Callable[[Any], None]
     shape: list[int] = field(default_factory=list)
     flops: int = 0
+    weights: int = 0
