@@ -131,13 +131,14 @@ class ScaleShiftStep final : public Step {
   std::optional<View> scale_, shift_;
 };
 
-// Calls use(tensor) for each tensor of the stack, also within lists, and puts what it returns
-// there.
+// Calls use() for each tensor of the stack, also within lists, and puts what it returns there.
+// Weights packed by oneDNN stay: no view can describe them.
 template <typename Use>
 void replace_tensors(std::vector<c10::IValue>& stack, Use use) {
   for (c10::IValue& value : stack) {
     if (value.isTensor()) {
-      if (value.toTensor().defined()) value = use();
+      const at::Tensor& tensor = value.toTensor();
+      if (tensor.defined() && !tensor.is_mkldnn()) value = use();
     } else if (value.isTensorList()) {
       c10::List<at::Tensor> list;
       for (size_t i = 0; i < value.toTensorList().size(); ++i) list.push_back(use());

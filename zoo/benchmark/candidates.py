@@ -240,30 +240,19 @@ def _inductor(problem: Problem) -> Run:
     return lambda: compiled(input)
 
 
-# zoo's activation -> (oneDNN's attribute, its scalars, its algorithm)
-_ONEDNN_ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {
-    "none": ("none", [], ""),
-    "relu": ("relu", [], ""),
-    "relu6": ("hardtanh", [0.0, 6.0], ""),
-    "sigmoid": ("sigmoid", [], ""),
-    "tanh": ("tanh", [], ""),
-    "silu": ("swish", [], ""),
-    "gelu": ("gelu", [], "none"),
-    "hardswish": ("hardswish", [], ""),
-    "hardsigmoid": ("hardsigmoid", [], ""),
-    "leaky_relu": ("leaky_relu", [0.01], ""),
-}
-
-
 def _onednn_declines(problem: Problem) -> str | None:
-    if not torch._C._has_mkldnn:
+    from zoo.ops import onednn
+
+    if not onednn.available():
         return "this PyTorch has no oneDNN"
     return None if problem.input.dtype == torch.float32 else "oneDNN has no float64"
 
 
 def _onednn(problem: Problem) -> Run:
+    from zoo.ops import onednn
+
     case = problem.case
-    fused = _ONEDNN_ACTIVATIONS[problem.activation]
+    fused = onednn.ACTIVATIONS[problem.activation]
     if case.op == "linear":
         packed = torch.ops.mkldnn._reorder_linear_weight(problem.weight, case.batch)
         linear, input, bias = (
@@ -278,9 +267,7 @@ def _onednn(problem: Problem) -> Run:
         return lambda: pool(blocked, case.kernel, case.stride, case.padding)
     input = _nhwc(problem.input)
     padding, stride, dilation = [case.padding] * 2, [case.stride] * 2, [1, 1]
-    packed = torch.ops.mkldnn._reorder_convolution_weight(
-        _nhwc(problem.weight), padding, stride, dilation, case.groups, list(input.shape)
-    )
+    packed = onednn.pack(problem.weight, padding, stride, dilation, case.groups, list(input.shape))
     conv = torch.ops.mkldnn._convolution_pointwise.default
     where = (padding, stride, dilation, case.groups)
     return lambda: problem.pool(conv(input, packed, problem.bias, *where, *fused))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo._version import __version__
+from zoo.processor import model_name
 
 STEAL_LIMIT = 0.01
 """Share of the processors' time that the hypervisor may give to others during a round."""
@@ -169,7 +170,7 @@ def how_it_ended(code: int) -> str:
 def describe_machine() -> dict[str, Any]:
     """Processor, memory settings, versions and commit, without importing torch."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": model_name(),
         "cpus": os.cpu_count(),
         "caches": _caches(),
         "kernel": platform.release(),
@@ -209,11 +210,6 @@ def describe_process() -> dict[str, Any]:
             if key in keys or key.startswith(("MALLOC_", "GLIBC_TUNABLES"))
         },
     }
-
-
-def _cpu_model() -> str:
-    match = re.search(r"^model name\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return match[1] if match else platform.processor() or platform.machine()
 
 
 def _caches() -> dict[str, str]:

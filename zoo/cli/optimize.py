@@ -81,6 +81,11 @@ _LAYERS = [
     show_default=True,
     help="exact avoids Winograd's convolutions.",
 )
+@click.option(
+    "--tune",
+    is_flag=True,
+    help="Measure which kernels are fastest, oneDNN's too; kept in the cache for the next time.",
+)
 @click.option("--explain", is_flag=True, help="List the plan's steps instead of a summary.")
 @click.option(
     "--format",
@@ -106,6 +111,7 @@ def command(
     batch: int,
     threads: int | None,
     precision: Precision,
+    tune: bool,
     explain: bool,
     format_: str,
     output: Path | None,
@@ -146,7 +152,7 @@ def command(
             checkpoint_path=str(checkpoint) if checkpoint else None,
         )
         example = _example(model, name, image_size, batch)
-        fast = _optimized(model, name, example, precision)
+        fast = _optimized(model, name, example, precision, tune)
         report = fast.report(example)
         rows, columns = (
             (_layers(report), _LAYERS) if explain else ([_summary(name, example, report)], _SUMMARY)
@@ -173,7 +179,7 @@ def _example(model: torch.nn.Module, name: str, image_size: int | None, batch: i
 
 
 def _optimized(
-    model: torch.nn.Module, name: str, example: torch.Tensor, precision: Precision
+    model: torch.nn.Module, name: str, example: torch.Tensor, precision: Precision, tune: bool
 ) -> OptimizedModule:
     import torch
 
@@ -188,7 +194,9 @@ def _optimized(
         raise UsageError(one_line(f"{name} does not take images of {size}: {error}")) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it runs as it is: told below
-        fast = optimize(model, example, precision=precision, keep="zoo")
+        fast = optimize(
+            model, example, precision=precision, tune="measure" if tune else None, keep="zoo"
+        )
     if fast.reason is not None:
         raise ZooError(f"{name} runs in PyTorch as it is: {fast.reason}")
     return fast

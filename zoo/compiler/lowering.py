@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from zoo.compiler.checks import check_call, check_view
+from zoo.compiler.choices import Choice, Choices
 from zoo.compiler.graph import arguments
 from zoo.compiler.memory import Lifetime, place
 from zoo.compiler.values import Buffer, Step, Storage, Value
@@ -41,9 +42,19 @@ class Lowering:
     through the dispatcher.
     """
 
-    def __init__(self, graph_module: fx.GraphModule, inputs: Sequence[Any], precision: str) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        inputs: Sequence[Any],
+        precision: str,
+        choices: Choices | None = None,
+        threads: int = 1,
+    ) -> None:
         self.graph_module = graph_module
         self.precision = precision
+        self.choices = choices or Choices()
+        self.threads = threads
+        self.cases: dict[str, str] = {}  # what kind of convolution each is, in words
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.steps: list[Step] = []
         self.ends: dict[fx.Node, int] = {}  # how many steps there are when a node is computed
@@ -161,6 +172,50 @@ class Lowering:
             ),
         )
 
+    def choice(self, node: fx.Node, case: str) -> Choice:
+        """Which kernels are to compute this convolution, which is described in words."""
+        self.cases[node.name] = f"{case}, {self.threads} threads"
+        return self.choices(self.cases[node.name])
+
+    def foreign(
+        self,
+        name: str,
+        target: OpOverload,
+        args: Any,
+        kwargs: Any,
+        fakes: Sequence[Tensor],
+        sources: Sequence[Value],
+    ) -> list[Value]:
+        """A step that calls an op through the dispatcher.
+
+        Args:
+            args, kwargs: the op's, with values in the place of tensors.
+            fakes: what it returns.
+            sources: these values in the schema's order, in which the plan finds them.
+        """
+        values = [self._own(fake, "foreign") for fake in fakes]
+
+        def stand_in(leaf: Any) -> Any:
+            return torch.empty(0) if isinstance(leaf, Value) else leaf
+
+        def emit(plan: Any) -> None:
+            plain, named = pytree.tree_map(stand_in, (args, kwargs))
+            schema = target._schema
+            views = [value.view() for value in values]
+            plan.call(
+                schema.name,
+                schema.overload_name,
+                plain,
+                named,
+                [one.view() for one in sources],
+                views,
+            )
+
+        read = [value.buffer for value in sources]
+        written = [value.buffer for value in values]
+        self._append(Step(name, target._schema.name, read, written, emit, list(fakes[0].shape)))
+        return values
+
     # The walk.
 
     def _own(self, fake: Tensor, storage: Storage) -> Value:
@@ -248,7 +303,9 @@ class Lowering:
             for value in values:
                 check_view(value)
         else:
-            values = self._foreign(node, target, args, kwargs, results)
+            given = self._leaves(list(arguments(node).values()))
+            sources = [one for one in given if isinstance(one, Value)]
+            values = self.foreign(node.name, target, args, kwargs, results, sources)
         return values if isinstance(result, (tuple, list)) else values[0]
 
     def _fake_call(self, target: OpOverload, args: Any, kwargs: Any) -> tuple[OpOverload, Any]:
@@ -260,38 +317,6 @@ class Lowering:
                 raise
             reshape = torch.ops.aten.reshape.default
             return reshape, reshape(*args, **kwargs)
-
-    def _foreign(
-        self, node: fx.Node, target: OpOverload, args: Any, kwargs: Any, results: list[Tensor]
-    ) -> list[Value]:
-        values = [self._own(fake, "foreign") for fake in results]
-        # In the schema's order, in which the plan finds the tensors of the call.
-        sources = [
-            one for one in self._leaves(list(arguments(node).values())) if isinstance(one, Value)
-        ]
-
-        def stand_in(leaf: Any) -> Any:
-            return torch.empty(0) if isinstance(leaf, Value) else leaf
-
-        def emit(plan: Any) -> None:
-            plain, named = pytree.tree_map(stand_in, (args, kwargs))
-            schema = target._schema
-            views = [value.view() for value in values]
-            plan.call(
-                schema.name,
-                schema.overload_name,
-                plain,
-                named,
-                [one.view() for one in sources],
-                views,
-            )
-
-        read = [value.buffer for value in sources]
-        written = [value.buffer for value in values]
-        self._append(
-            Step(node.name, target._schema.name, read, written, emit, list(results[0].shape))
-        )
-        return values
 
     def _output(self, value: Any) -> Any:
         if not isinstance(value, Value):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from zoo.compiler import onednn
 from zoo.compiler.graph import arguments
 from zoo.compiler.lowering import Lowering, four, native
 from zoo.compiler.values import Value
@@ -38,7 +39,7 @@ def _pair(value: Any, default: int) -> list[int]:
 @native(_zoo.conv2d.default, _zoo.conv2d_pool.default)
 def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     weight, bias = lowering.real(args["weight"]), lowering.real(args["bias"])
-    source, pads = lowering.padded.get(args["input"], (None, [0, 0, 0, 0]))
+    source, sides = lowering.padded.get(args["input"], (None, [0, 0, 0, 0]))
     source = source or lowering.value(args["input"])
     residual = args.get("residual")
     residual = None if residual is None else lowering.value(residual)
@@ -46,7 +47,7 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         return None
     if (bias is None) != (args["bias"] is None) or weight.numel() == 0:
         return None
-    top, bottom, left, right = pads
+    top, bottom, left, right = sides
     stride, dilation = _pair(args["stride"], 1), _pair(args["dilation"], 1)
     padding = _pair(args["padding"], 0)
     batch, _, height, width = source.fake.shape
@@ -57,28 +58,40 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             extents, padding, dilation, weight.shape[2:], stride, strict=True
         )
     ]
-    size, options = conv_size, {}
+    size, pool = conv_size, dict[str, Any]()
     if node.target is _zoo.conv2d_pool.default:
-        kernel = _pair(args["pool_kernel"], 1)
-        steps, pool_padding = (
-            _pair(args["pool_stride"] or kernel, 1),
-            _pair(args["pool_padding"], 0),
-        )
-        size = [
-            (extent + 2 * pad - window) // step + 1
-            for extent, pad, window, step in zip(
-                conv_size, pool_padding, kernel, steps, strict=True
-            )
-        ]
-        options = {
-            "pool": args["pool"],
-            "pool_kernel": kernel,
-            "pool_stride": steps,
-            "pool_padding": pool_padding,
-        }
-    output = lowering.empty([batch, weight.shape[0], *size], node)
+        size, pool = _pool_after(conv_size, args)
     groups, activation = int(args["groups"]), args["activation"]
-    exact = "exact" in (lowering.precision, args["precision"])
+    pads = [padding[0] + top, padding[1] + left]
+    fixed = "exact" if "exact" in (lowering.precision, args["precision"]) else "default"
+    # The far sides' padding follows from the sizes.
+    case = (
+        f"{list(source.fake.shape)}{list(source.fake.stride()[1:])} * {list(weight.shape)} "
+        f"-> {conv_size}{size} stride {stride} padding {pads} dilation {dilation} groups {groups} "
+        f"{activation}{'' if residual is None else ' + residual'} {pool} {fixed}"
+    )
+    choice = lowering.choice(node, case)
+    even = (top, left) == (bottom, right)
+    inner = all(user.op != "output" for user in node.users)  # outputs lie in memory of the plan's
+    if choice == "onednn" and even and inner and not pool:
+        bias_value = None if bias is None else lowering.value(args["bias"])
+        done = onednn.convolution(
+            lowering,
+            node,
+            source,
+            weight,
+            bias_value,
+            residual,
+            activation,
+            [batch, weight.shape[0], *size],
+            stride,
+            pads,
+            dilation,
+            groups,
+        )
+        if done is not None:
+            return done
+    output = lowering.empty([batch, weight.shape[0], *size], node)
     return lowering.step(
         node.name,
         "conv2d",
@@ -90,18 +103,30 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             weight=weight,
             bias=bias,
             stride=stride,
-            padding=[padding[0] + top, padding[1] + left],
+            padding=pads,
             dilation=dilation,
             groups=groups,
             conv_size=conv_size,
             activation=activation,
             residual=None if residual is None else residual.view(),
-            precision="exact" if exact else "default",
-            **options,
+            precision="exact" if choice == "exact" else fixed,
+            **pool,
         ),
         flops=2 * batch * conv_size[0] * conv_size[1] * weight.numel(),
         weights=weight.nbytes,
     )
+
+
+def _pool_after(conv_size: list[int], args: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:
+    """The size of the pool's output, and what the step has to know of it."""
+    kernel, padding = _pair(args["pool_kernel"], 1), _pair(args["pool_padding"], 0)
+    stride = _pair(args["pool_stride"] or kernel, 1)
+    size = [
+        (extent + 2 * pad - window) // step + 1
+        for extent, pad, window, step in zip(conv_size, padding, kernel, stride, strict=True)
+    ]
+    named = {"pool": args["pool"], "pool_kernel": kernel, "pool_stride": stride}
+    return size, {**named, "pool_padding": padding}
 
 
 @native(_zoo.linear.default, _aten.linear.default)

@@ -14,7 +14,9 @@ from torch.utils import _pytree as pytree
 
 import zoo.compiler.native  # noqa: F401  (registers how ops become steps)
 from zoo.compiler.capture import Captured, CaptureError
+from zoo.compiler.choices import Choices, Measured
 from zoo.compiler.stages import Stage, stages
+from zoo.compiler.tuning import measure
 from zoo.compiler.values import Step, Value
 from zoo.errors import ZooError
 from zoo.ops import Precision
@@ -66,6 +68,7 @@ class Network:
         precision: "exact" avoids Winograd's convolutions.
         recapture: makes the rewritten graph for positional and named inputs that ``captured`` does
             not accept, of another height and width say.
+        choices: of kernels; those that were measured, or the fixed list's.
     """
 
     def __init__(
@@ -73,10 +76,12 @@ class Network:
         captured: Captured,
         precision: Precision = "default",
         recapture: Callable[[tuple[Any, ...], dict[str, Any]], Captured] | None = None,
+        choices: Choices | None = None,
     ) -> None:
         self.captured = [captured]
         self.precision = precision
         self.weights = extension.PackedWeights()
+        self.choices = choices or Choices()
         self._recapture = recapture
         # That there is no plan is remembered too: it may have taken seconds to find out.
         self._plans: OrderedDict[Any, Plan | PlanError] = OrderedDict()
@@ -116,7 +121,10 @@ class Network:
     def _make(self, leaves: list[Any]) -> Plan:
         captured = self._captured_for(leaves)
         try:
-            return Plan(captured, stages(captured, leaves, self.precision, self.weights))
+            if isinstance(self.choices, Measured):
+                measure(captured, leaves, self.precision, self.choices)
+            found = stages(captured, leaves, self.precision, self.weights, self.choices)
+            return Plan(captured, found)
         except Exception as error:  # lowering asks PyTorch about any op, and graphs may be forged
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise PlanError(f"no plan: {reason}") from error

@@ -16,6 +16,7 @@ from zoo import backends
 from zoo.backends.prepared import Prepared
 from zoo.backends.pytorch import channels_last
 from zoo.compiler.capture import Captured, capture
+from zoo.compiler.choices import Choices, Measured
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
@@ -42,6 +43,7 @@ def optimize(
     *,
     backend: str = "zoo",
     precision: Precision = "default",
+    tune: Literal["measure"] | None = None,
     keep: Literal["faster", "zoo"] = "faster",
 ) -> OptimizedModule:
     """A module for inference that computes what ``module`` computes, faster.
@@ -67,6 +69,9 @@ def optimize(
             installed on the example and takes the fastest of those whose results are right.
             ``tried`` of the result says what came of each.
         precision: of zoo's backend: "exact" avoids Winograd's convolutions.
+        tune: of zoo's backend: "measure" times each convolution in the network by zoo's kernels,
+            without Winograd's method, and by oneDNN, and takes the fastest. What it finds is kept
+            in the user's cache for this processor and these versions. None: by a fixed list.
         keep: of zoo's backend alone: "faster" compares the speed with eager PyTorch in
             channels_last on the example and keeps the faster; "zoo" does not ask.
 
@@ -77,6 +82,8 @@ def optimize(
     """
     if module.training:
         raise UsageError("zoo.optimize is for inference: call .eval() on the module first")
+    if tune not in (None, "measure"):
+        raise UsageError(f'tune is "measure" or None, not {tune!r}')
     if example_inputs is None:
         example_inputs = (_example(module),)
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
@@ -93,7 +100,8 @@ def optimize(
         for name, spec in chosen.items():
             try:
                 if spec.prepare == _OWN.prepare:
-                    runs[name] = _checked(module, cases, precision)
+                    choices = Choices() if tune is None else Measured()
+                    runs[name] = _checked(module, cases, precision, choices)
                 else:
                     runs[name] = Prepared(spec, module, args, kwargs)
                     _pass(runs[name], cases)
@@ -175,7 +183,9 @@ def _pass(run: Callable[..., Any], cases: Sequence[Case]) -> None:
         raise PlanError(f"the outputs differ by {worst:.1e} of their maximum")
 
 
-def _checked(module: nn.Module, cases: Sequence[Case], precision: Precision) -> Network:
+def _checked(
+    module: nn.Module, cases: Sequence[Case], precision: Precision, choices: Choices | None = None
+) -> Network:
     """The network, with Winograd's convolutions where the outputs stay right.
 
     Raises PlanError where they are not right without them either.
@@ -189,7 +199,7 @@ def _checked(module: nn.Module, cases: Sequence[Case], precision: Precision) -> 
         return captured
 
     captured = rewritten(*cases[0][:2])
-    network = Network(captured, precision, rewritten)
+    network = Network(captured, precision, rewritten, choices)
     worst = _worst(network, cases)
     if worst <= TOLERANCE:
         return network
@@ -198,7 +208,7 @@ def _checked(module: nn.Module, cases: Sequence[Case], precision: Precision) -> 
     def without(some: Collection[str]) -> Network:
         chosen: dict[str, Precision] = dict.fromkeys(layers, "default")
         set_precision(captured.graph_module, chosen | dict.fromkeys(some, "exact"))
-        return Network(captured, precision, rewritten)
+        return Network(captured, precision, rewritten, choices)
 
     found = inexact_layers(layers, lambda some: _worst(without(some), cases), TOLERANCE)
     if found is None:

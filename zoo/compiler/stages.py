@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from zoo.compiler.capture import Captured
+from zoo.compiler.choices import Choices
 from zoo.compiler.lowering import Lowering, build
 from zoo.compiler.parts import cut, has_memory
 
@@ -52,19 +53,20 @@ class Stage:
 
 
 def stages(
-    captured: Captured, leaves: Sequence[Any], precision: str, weights: Any
+    captured: Captured, leaves: Sequence[Any], precision: str, weights: Any, choices: Choices
 ) -> tuple[Stage, ...]:
     """The stages for these flattened inputs and the number of threads that is set.
 
     Args:
         precision: "exact" avoids Winograd's convolutions.
         weights: packed ones, which they share.
+        choices: of kernels.
     """
     threads = torch.get_num_threads()
     found = cut(captured, leaves, precision, threads)
     if found is not None:
         part = [leaf[: found.images] if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        lowering = Lowering(found.first, part, precision)
+        lowering = Lowering(found.first, part, precision, choices)
         result = _result(found.first)
         if has_memory(lowering, result):
             batch = next(len(leaf) for leaf in leaves if isinstance(leaf, Tensor))
@@ -74,9 +76,9 @@ def stages(
             fake = lowering.value(result).fake
             strides = (fake[0].numel(), *fake.stride()[1:])
             whole = torch.empty_strided((batch, *fake.shape[1:]), strides, device="meta")
-            rest = Lowering(found.rest, [whole], precision)
+            rest = Lowering(found.rest, [whole], precision, choices, threads)
             return first, Stage(rest, build(rest, weights, threads))
-    lowering = Lowering(captured.graph_module, leaves, precision)
+    lowering = Lowering(captured.graph_module, leaves, precision, choices, threads)
     return (Stage(lowering, build(lowering, weights, threads)),)
 
 
