@@ -37,7 +37,8 @@ std::unique_ptr<Step> scale_shift_step(Activation activation, const View& input,
                                        const std::optional<View>& shift, const View& output);
 
 // Any op, through the dispatcher. The tensors in stack, lists included, are replaced by the views,
-// in order (but for weights packed by oneDNN); each result becomes a buffer, laid out as `results` says, or is dropped (buffer -1).
+// in order (but for weights packed by oneDNN); each result becomes a buffer, laid out as `results`
+// says, or is dropped (buffer -1).
 std::unique_ptr<Step> call_step(c10::OperatorHandle op, std::vector<c10::IValue> stack,
                                 std::vector<View> views, std::vector<View> results);
 
