@@ -146,7 +146,7 @@ void pack_gemm(const T* panel, const Strides& strides, int64_t columns, const We
 
 template <typename T>
 void pack_depthwise(const T* weight, const Strides& strides, const WeightSize& size, T* packed) {
-  const int64_t padded = panels(size.out_channels) * kPanel;
+  const int64_t padded = depthwise_width(size.out_channels);
   for (int64_t r = 0; r < size.kernel_h; ++r) {
     for (int64_t s = 0; s < size.kernel_w; ++s) {
       for (int64_t o = 0; o < padded; ++o) {
@@ -189,7 +189,7 @@ const char* packing_declines(Packing packing, const Window& window) {
 
 int64_t packed_size(Packing packing, const WeightSize& size, int64_t groups) {
   const int64_t each = taps(packing, size);
-  if (packing == Packing::depthwise) return each * panels(size.out_channels) * kPanel;
+  if (packing == Packing::depthwise) return each * depthwise_width(size.out_channels);
   return groups * panels(size.out_channels / groups) * each * size.in_channels * kPanel;
 }
 

@@ -8,10 +8,16 @@ namespace zoo {
 // Packed weights of the GEMM and the direct kernel, the same for every instruction set:
 //   [groups][ceil(O/groups / 32)][kernel_h * kernel_w * C/groups][32]
 // with the depth in the order (row, column, channel), and zeros where O/groups ends.
-// Packed weights of the depthwise kernel: [kernel_h * kernel_w][ceil(C / 32) * 32].
+// Packed weights of the depthwise kernel: [kernel_h * kernel_w][depthwise_width(C)].
 // Packed weights of the Winograd kernels, transformed: [ceil(O / 32)][points][C][32], with 36
 // points (row, column) for tiles of 4x4 outputs and 16 for tiles of 2x2.
 constexpr int64_t kPanel = 32;
+
+// An odd number of panels: at a power of two all taps of a channel would crowd into a few places of
+// the L1 cache.
+constexpr int64_t depthwise_width(int64_t channels) {
+  return ((channels + kPanel - 1) / kPanel | 1) * kPanel;
+}
 
 // One operation on one element type. workspace holds workspace_bytes(params, threads) bytes,
 // aligned to 64; kernels allocate nothing. bias and residual may be null.

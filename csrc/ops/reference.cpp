@@ -91,8 +91,7 @@ at::Tensor pack(const at::Tensor& weight, int64_t groups) {
   const int64_t out = weight.size(0), in = weight.size(1), area = weight.size(2) * weight.size(3);
   if (direct_packing({out, in, weight.size(2), weight.size(3)}, groups) == Packing::depthwise) {
     const at::Tensor taps = weight.reshape({out, area}).t();
-    const int64_t lanes = (out + kPanel - 1) / kPanel * kPanel;
-    return at::constant_pad_nd(taps, {0, lanes - out}).contiguous().reshape({-1});
+    return at::constant_pad_nd(taps, {0, depthwise_width(out) - out}).contiguous().reshape({-1});
   }
   const int64_t per_group = out / groups, panels = (per_group + kPanel - 1) / kPanel;
   // (group, channel out, channel in, tap) -> (group, panel, tap, channel in, lane)

@@ -122,7 +122,7 @@ void test_pack() {
   }
   CHECK(direct_packing({8, 1, 3, 3}, 8) == Packing::depthwise);
   CHECK(direct_packing({16, 1, 3, 3}, 8) == Packing::gemm);
-  CHECK(packed_size(Packing::depthwise, {40, 1, 3, 3}, 40) == 9 * 64);
+  CHECK(packed_size(Packing::depthwise, {40, 1, 3, 3}, 40) == 9 * 96);
   CHECK(packed_size(Packing::winograd4, {33, 5, 3, 3}, 1) == 2 * 36 * 5 * 32);
   CHECK(packed_size(Packing::winograd2, {33, 5, 3, 3}, 1) == 2 * 16 * 5 * 32);
   Packing packing;

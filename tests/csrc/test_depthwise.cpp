@@ -14,8 +14,12 @@ Conv2dParams random_case(Random& random) {
     p.in_h = random.whole(1, random.chance(0.5) ? 9 : 33);
     p.in_w = random.whole(1, random.chance(0.5) ? 9 : 33);
     if (random.chance(0.2)) p.in_w = random.whole(40, 90);
+    if (random.chance(0.1)) {  // pixels that crowd each other out of L1
+      p.in_channels = p.out_channels = p.groups = 128 * random.whole(1, 4) + random.pick({0, 0, 3});
+      p.in_h = random.whole(1, 9), p.in_w = random.whole(1, 17);
+    }
     Window& w = p.window;
-    w.kernel_h = w.kernel_w = random.pick<int64_t>({3, 3, 5, 7});
+    w.kernel_h = w.kernel_w = random.pick<int64_t>({3, 3, 5, 7, 9, 11});
     w.stride_h = w.stride_w = random.pick<int64_t>({1, 1, 2, 2, 3});
     w.pad_h = random.whole(0, 3);
     w.pad_w = random.chance(0.7) ? w.pad_h : random.whole(0, 3);

@@ -127,7 +127,8 @@ def _packed_sizes(size: Sequence[int], groups: int) -> dict[str, int]:
         return (extent + _LANES - 1) // _LANES * _LANES
 
     if channels == 1 and groups == out:
-        sizes = {"depthwise": kernel_h * kernel_w * padded(out)}
+        odd = -(-out // _LANES) | 1  # panels, lest taps crowd each other out of the cache
+        sizes = {"depthwise": kernel_h * kernel_w * odd * _LANES}
     else:
         sizes = {"gemm": groups * padded(out // groups) * kernel_h * kernel_w * channels}
     if groups == 1 and kernel_h == kernel_w == 3:

@@ -1,6 +1,7 @@
 // One filter per channel (groups == in_channels == out_channels), any window. Lanes are columns
 // where these are together in input and output, and the window is a usual one; otherwise channels,
-// and tensors whose channels are apart go through channels_last copies.
+// and tensors whose channels are apart go through channels_last copies. Where pixels would crowd
+// each other out of L1, a unit of work copies what it reads.
 #pragma once
 
 #include "conv2d_depthwise_planes.inc.h"
@@ -35,6 +36,9 @@ void depthwise_run(const Conv2dParams& p, const T* input, const T* weight, const
   const auto map_of = [&](int32_t thread) {
     return reinterpret_cast<T*>(memory + thread * plan.thread_bytes() + plan.lines.bytes);
   };
+  const auto copy_of = [&](int64_t thread) {
+    return reinterpret_cast<T*>(memory + (thread + 1) * plan.thread_bytes() - plan.copy_bytes);
+  };
   const auto channels = [&](int64_t i) {
     return Range{i * plan.slice, lesser((i + 1) * plan.slice, p.out_channels)};
   };
@@ -51,13 +55,17 @@ void depthwise_run(const Conv2dParams& p, const T* input, const T* weight, const
           planes.rows(image, slice.begin, ys, to, p.output.h, lines_of(thread));
           continue;
         }
+        const DepthwiseRows<T> near =
+            plan.copy_bytes > 0
+                ? channels_last.from_copy(image, ys, slice, copy_of(thread), plan.copy_pixel)
+                : channels_last;
         if (!apart(p.output, p.out_channels)) {
-          channels_last.rows(image, ys, slice, to, p.output.h, p.output.w);
+          near.rows(image, ys, slice, to, p.output.h, p.output.w);
           continue;
         }
         T* const map = map_of(thread);
         const int64_t row = p.out_w * plan.slice;
-        channels_last.rows(image, ys, slice, map, row, plan.slice);
+        near.rows(image, ys, slice, map, row, plan.slice);
         for (int64_t y = ys.begin; y < ys.end; ++y) {
           from_channels_last(map + (y - ys.begin) * row, plan.slice,
                              to + (y - ys.begin) * p.output.h, p.output, p.out_w,

@@ -7,12 +7,12 @@
 namespace zoo {
 namespace {
 
-// The windows that have unrolled kernels: 3x3, 5x5 and 7x7 with stride 1 or 2. Their places in
-// tables of kernels; -1 for all others.
+// The windows that have unrolled kernels: 3x3, 5x5, 7x7 and (not for planes) 9x9 with stride 1 or
+// 2. Their places in tables of kernels; -1 for all others.
 inline int fixed_window(const Window& w) {
   const bool square = w.kernel_h == w.kernel_w && w.stride_h == w.stride_w && w.dilation_h == 1 &&
                       w.dilation_w == 1;
-  const bool odd = w.kernel_h == 3 || w.kernel_h == 5 || w.kernel_h == 7;
+  const bool odd = w.kernel_h == 3 || w.kernel_h == 5 || w.kernel_h == 7 || w.kernel_h == 9;
   if (!square || !odd || w.stride_h > 2) return -1;
   if (w.pad_h >= w.kernel_h || w.pad_w >= w.kernel_w) return -1;
   return static_cast<int>(w.kernel_h - 3 + w.stride_h - 1);
@@ -49,6 +49,19 @@ DepthwiseLines depthwise_lines(const Conv2dParams& p) {
   return lines;
 }
 
+// Where a pixel and the next are a large power of two apart, or a multiple of it, the pixels that a
+// window sees compete for the same places in L1, 8 of each address modulo 4096: with 1024 channels
+// everything takes five times as long. A copy that is packed more closely does not.
+template <typename T>
+bool crowded(const Conv2dParams& p, int64_t pixel) {
+  const Window& w = p.window;
+  const int64_t bytes = pixel * int64_t{sizeof(T)};
+  const int64_t apart_by = lesser(bytes & -bytes, 4096);  // the largest power of two in it
+  const int64_t columns = lesser(p.out_w, 8);
+  const int64_t span = (columns - 1) * w.stride_w + (w.kernel_w - 1) * w.dilation_w + 1;
+  return w.kernel_h * span * apart_by > 7 * 4096;
+}
+
 struct DepthwisePlan {
   bool planes;  // lanes are columns, and units single channels
   bool staged;  // otherwise lanes are channels; the input is first copied to channels_last
@@ -57,9 +70,11 @@ struct DepthwisePlan {
   int64_t strips;         // pieces that a map's rows are cut into, without a pool
   DepthwiseLines lines;   // of planes
   PooledPlan pooled;
-  int64_t map_bytes;  // a thread's rows: what the pool reads, or what is transposed on its way out
+  int64_t map_bytes;   // a thread's rows: what the pool reads, or what is transposed on its way out
+  int64_t copy_bytes;  // its copy of the input that a unit sees; 0: it reads the input itself
+  int64_t copy_pixel;  // elements from a pixel to the next there
 
-  int64_t thread_bytes() const { return lines.bytes + map_bytes; }
+  int64_t thread_bytes() const { return lines.bytes + map_bytes + copy_bytes; }
 };
 
 template <typename T>
@@ -68,7 +83,8 @@ DepthwisePlan plan_depthwise(const Conv2dParams& p, int32_t threads) {
   DepthwisePlan plan{};
   // Narrow maps of many channels are faster transposed.
   const bool wide = p.out_w >= 40 || p.in_channels < Vec<T>::kLanes;
-  plan.planes = wide && p.input.w == 1 && p.output.w == 1 && fixed_window(p.window) >= 0;
+  plan.planes = wide && p.input.w == 1 && p.output.w == 1 && fixed_window(p.window) >= 0 &&
+                p.window.kernel_h <= 7;
   plan.staged = !plan.planes && apart(p.input, p.in_channels);
   plan.fetch = p.batch * p.in_channels * p.in_h * p.in_w * kSize > 1048576;
   if (plan.planes) {
@@ -101,6 +117,13 @@ DepthwisePlan plan_depthwise(const Conv2dParams& p, int32_t threads) {
     map_rows = plan.pooled.map_rows;
   }
   plan.map_bytes = round_up(map_rows * p.out_w * plan.slice * kSize, 64);
+  const int64_t pixel = plan.staged ? staged_strides(p).w : p.input.w;
+  if (!plan.planes && p.pool == Pool::none && crowded<T>(p, pixel)) {
+    plan.copy_pixel = plan.slice + 16;
+    const int64_t seen = (ceil_div(p.out_h, plan.strips) - 1) * p.window.stride_h +
+                         (p.window.kernel_h - 1) * p.window.dilation_h + 1;
+    plan.copy_bytes = round_up(lesser(seen, p.in_h) * p.in_w * plan.copy_pixel * kSize, 64);
+  }
   return plan;
 }
 

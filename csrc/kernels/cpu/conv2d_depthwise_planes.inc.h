@@ -195,7 +195,7 @@ struct DepthwisePlanes {
   void rows(int64_t image, int64_t channel, Range ys, T* output, int64_t step_h, T* memory) const {
     const Window& w = p.window;
     const Kernels& run = kernels_for(w);
-    const int64_t taps = w.kernel_h * w.kernel_w, padded = round_up(p.out_channels, kPanel);
+    const int64_t taps = w.kernel_h * w.kernel_w, padded = depthwise_width(p.out_channels);
     V factors[49];
     for (int64_t i = 0; i < taps; ++i) factors[i] = V::broadcast(weight[i * padded + channel]);
     Rows at{};

@@ -1,6 +1,8 @@
 // Depthwise convolution of maps whose channels are together: lanes run over channels.
 #pragma once
 
+#include <cstring>
+
 #include "activation.inc.h"
 #include "conv2d_depthwise_plan.inc.h"
 
@@ -14,6 +16,10 @@ struct DepthwiseRows {
   // Columns of a block, at most: with the weights of 7 taps 8 fill 16 registers. Fewer where
   // vectors are short, to save code.
   static constexpr int kColumns = kLanes > 4 ? 8 : 4;
+  // With 9 taps half of them, where there are 16 registers.
+  static constexpr int columns_of(int64_t taps) {
+    return taps > 7 && kLanes == 8 ? kColumns / 2 : kColumns;
+  }
 
   const Conv2dParams& p;
   const T* input;
@@ -46,7 +52,7 @@ struct DepthwiseRows {
   };
   using Kernel = void (*)(const DepthwiseRows&, const Area&);
 
-  int64_t padded() const { return round_up(p.out_channels, kPanel); }
+  int64_t padded() const { return depthwise_width(p.out_channels); }
 
   // The sums of P output columns, n channels, to the output.
   template <int P>
@@ -176,40 +182,52 @@ struct DepthwiseRows {
             {area<K, S, P + 1, Kind::edge>...},
             {area<K, S, P + 1, Kind::tail>...}};
   }
+  template <int K, int S>
+  static constexpr Kernels kernels() {
+    return kernels<K, S>(IndicesTo<columns_of(K)>{});
+  }
   static const Kernels& kernels_for(const Window& w) {
-    using All = IndicesTo<kColumns>;
-    static constexpr Kernels kFixed[] = {kernels<3, 1>(All{}), kernels<3, 2>(All{}),
-                                         kernels<5, 1>(All{}), kernels<5, 2>(All{}),
-                                         kernels<7, 1>(All{}), kernels<7, 2>(All{})};
+    static constexpr Kernels kFixed[] = {kernels<3, 1>(), kernels<3, 2>(), kernels<5, 1>(),
+                                         kernels<5, 2>(), kernels<7, 1>(), kernels<7, 2>(),
+                                         kernels<9, 1>(), kernels<9, 2>()};
     return kFixed[fixed_window(w)];
   }
 
-  // Any window: P output columns that see the same taps.
-  template <int P>
-  [[gnu::noinline]] void any(const Area& at, Range rows, const T* from, const T* residual_at,
-                             T* to) const {
+  // Any window: `count` output columns, at most kColumns. `from` is where the first one's window
+  // begins, in column `left` of the map. With kEdge some windows reach over the edge, or there are
+  // fewer columns: each tap is left out of the columns that do not see it.
+  template <bool kEdge>
+  [[gnu::noinline]] void any(const Area& at, Range rows, int64_t left, int64_t count, const T* from,
+                             const T* residual_at, T* to) const {
     const Window& w = p.window;
     const int64_t hop = w.stride_w * in.w, next = padded();
     for (int64_t c = 0; c < at.channels; c += kLanes) {
       const int64_t n = lesser(at.channels - c, kLanes);
       with_lanes<T>(1, n, [&](auto load) {
-        V sum[P];
+        V sum[kColumns];
         const V start = at.bias == nullptr ? V::zero() : load(at.bias + c);
         ZOO_UNROLL
-        for (int i = 0; i < P; ++i) sum[i] = start;
+        for (int i = 0; i < kColumns; ++i) sum[i] = start;
         for (int64_t r = rows.begin; r < rows.end; ++r) {
           for (int64_t s = at.columns.begin; s < at.columns.end; ++s) {
             const T* const x = from + r * w.dilation_h * in.h + s * w.dilation_w * in.w + c;
             const V f = V::load(at.weight + (r * w.kernel_w + s) * next + c);
+            const int64_t column = left + s * w.dilation_w;
             ZOO_UNROLL
-            for (int i = 0; i < P; ++i) sum[i] = fma(load(x + i * hop), f, sum[i]);
+            for (int i = 0; i < kColumns; ++i) {
+              if (kEdge && (i >= count || column + i * w.stride_w < 0 ||
+                            column + i * w.stride_w >= p.in_w)) {
+                continue;
+              }
+              sum[i] = fma(load(x + i * hop), f, sum[i]);
+            }
           }
         }
-        alignas(64) T sums[P * kLanes];
+        alignas(64) T sums[kColumns * kLanes];
         ZOO_UNROLL
-        for (int i = 0; i < P; ++i) sum[i].store(sums + i * kLanes);
+        for (int i = 0; i < kColumns; ++i) sum[i].store(sums + i * kLanes);
         finish_rarer(at, n, residual_at == nullptr ? nullptr : residual_at + c * p.residual.c,
-                     to + c, sums, P);
+                     to + c, sums, static_cast<int>(count));
       });
     }
   }
@@ -220,22 +238,43 @@ struct DepthwiseRows {
     for (int64_t y = at.ys.begin; y < at.ys.end; ++y) {
       const int64_t top = y * w.stride_h - w.pad_h;
       const Range rows = taps_inside(top, w.kernel_h, w.dilation_h, p.in_h);
-      for (int64_t x = 0; x < p.out_w;) {
-        const int64_t left = x * w.stride_w - w.pad_w;
-        at.columns = taps_inside(left, w.kernel_w, w.dilation_w, p.in_w);
+      for (int64_t x = 0; x < p.out_w; x += kColumns) {
+        const int64_t count = lesser(p.out_w - x, kColumns), left = x * w.stride_w - w.pad_w;
+        const int64_t last = left + (count - 1) * w.stride_w;
+        at.columns = {taps_inside(last, w.kernel_w, w.dilation_w, p.in_w).begin,
+                      taps_inside(left, w.kernel_w, w.dilation_w, p.in_w).end};
         const T* const from = at.input + top * in.h + left * in.w;
         T* const to = at.output + (y - at.ys.begin) * at.step_h + x * at.step_w;
         const T* const residual_at =
             at.residual == nullptr ? nullptr : at.residual + y * p.residual.h + x * p.residual.w;
-        if (x >= inside.begin && x + kColumns <= inside.end) {
-          any<kColumns>(at, rows, from, residual_at, to);
-          x += kColumns;
+        if (count == kColumns && x >= inside.begin && x + count <= inside.end) {
+          any<false>(at, rows, left, count, from, residual_at, to);
         } else {
-          any<1>(at, rows, from, residual_at, to);
-          ++x;
+          any<true>(at, rows, left, count, from, residual_at, to);
         }
       }
     }
+  }
+
+  // The same from a copy of what some rows of some channels see.
+  DepthwiseRows from_copy(int64_t image, Range ys, Range channels, T* copy, int64_t pixel) const {
+    const Window& w = p.window;
+    const int64_t top = ys.begin * w.stride_h - w.pad_h;
+    const int64_t bottom = (ys.end - 1) * w.stride_h - w.pad_h + (w.kernel_h - 1) * w.dilation_h;
+    const Range seen{clamp(top, 0, p.in_h), clamp(bottom + 1, 0, p.in_h)};
+    const int64_t n = channels.end - channels.begin, row = p.in_w * pixel;
+    T* to = copy;
+    for (int64_t y = seen.begin; y < seen.end; ++y) {
+      const T* from = input + offset(in, image, channels.begin, y, 0);
+      for (int64_t x = 0; x < p.in_w; ++x, from += in.w, to += pixel) {
+        std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+      }
+    }
+    DepthwiseRows same = *this;
+    same.input = copy - seen.begin * row;
+    same.in = {0, 0, row, pixel};
+    same.fetch = false;
+    return same;
   }
 
   Area from_channel(Area at, int64_t c, int64_t channels) const {
@@ -275,7 +314,7 @@ struct DepthwiseRows {
     const Kernels& fixed = kernels_for(w);
     const int64_t whole = at.channels / kLanes * kLanes;
     at.channels = whole;
-    const int64_t blocks = ceil_div(p.out_w, kColumns), size = p.out_w / blocks;
+    const int64_t blocks = ceil_div(p.out_w, columns_of(w.kernel_w)), size = p.out_w / blocks;
     int64_t longer = p.out_w % blocks;  // blocks of one column more
     for (int64_t x = 0; x < p.out_w;) {
       const int64_t columns = size + (longer > 0 ? 1 : 0);
