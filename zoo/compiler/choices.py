@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -27,11 +27,12 @@ class Choices:
     """By the fixed list.
 
     Attributes:
-        packed: weights that oneDNN has packed for the plans of one network.
+        packed: weights and what oneDNN has packed them into, for the plans of one network. They are
+            known by address, so the plain ones have to stay.
     """
 
     def __init__(self) -> None:
-        self.packed: dict[tuple[int, str], Tensor] = {}
+        self.packed: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, case: str) -> Choice:
         """The choice for this case."""
@@ -73,8 +74,9 @@ class Measured(Choices):
         """The choice for this case; the fixed list's where it was never measured."""
         return self._cases.get(case, "zoo")
 
-    def __contains__(self, case: str) -> bool:
-        return case in self._cases
+    def know(self, cases: Iterable[str]) -> bool:
+        """Whether all of them were measured."""
+        return all(case in self._cases for case in cases)
 
     def remember(self, cases: Mapping[str, Choice]) -> None:
         """Add what was measured, also to the file."""

@@ -53,6 +53,11 @@ class Plan:
         return [step for stage in self.stages for step in stage.lowering.steps]
 
     @property
+    def cases(self) -> list[str]:
+        """What kind each convolution is, in words."""
+        return [case for stage in self.stages for case in stage.lowering.cases.values()]
+
+    @property
     def kernels(self) -> list[str]:
         """What computes each step."""
         return [kernel for stage in self.stages for kernel in stage.plan.kernels]
@@ -121,10 +126,12 @@ class Network:
     def _make(self, leaves: list[Any]) -> Plan:
         captured = self._captured_for(leaves)
         try:
-            if isinstance(self.choices, Measured):
+            options = (self.precision, self.weights, self.choices)
+            plan = Plan(captured, stages(captured, leaves, *options))
+            if isinstance(self.choices, Measured) and not self.choices.know(plan.cases):
                 measure(captured, leaves, self.precision, self.choices)
-            found = stages(captured, leaves, self.precision, self.weights, self.choices)
-            return Plan(captured, found)
+                plan = Plan(captured, stages(captured, leaves, *options))
+            return plan
         except Exception as error:  # lowering asks PyTorch about any op, and graphs may be forged
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise PlanError(f"no plan: {reason}") from error

@@ -39,8 +39,9 @@ def convolution(
     key = (weight.data_ptr(), lowering.cases[node.name])
     if key not in lowering.choices.packed:
         with unset_fake_temporarily(), torch.no_grad():
-            lowering.choices.packed[key] = onednn.pack(weight, *where, list(source.fake.shape))
-    packed = lowering.choices.packed[key]
+            packed = onednn.pack(weight, *where, list(source.fake.shape))
+        lowering.choices.packed[key] = weight, packed
+    packed = lowering.choices.packed[key][1]
     fused = onednn.ACTIVATIONS[activation]
     fake = torch.empty(size, memory_format=torch.channels_last)
     target = _mkldnn._convolution_pointwise.default

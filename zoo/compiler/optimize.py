@@ -203,9 +203,10 @@ def _checked(
     worst = _worst(network, cases)
     if worst <= TOLERANCE:
         return network
-    layers = network.winograd_layers(*cases[0][:2])
+    # By the fixed list: of each of the networks that are tried kernels would be measured.
+    layers = Network(captured, precision, rewritten).winograd_layers(*cases[0][:2])
 
-    def without(some: Collection[str]) -> Network:
+    def without(some: Collection[str], choices: Choices | None = None) -> Network:
         chosen: dict[str, Precision] = dict.fromkeys(layers, "default")
         set_precision(captured.graph_module, chosen | dict.fromkeys(some, "exact"))
         return Network(captured, precision, rewritten, choices)
@@ -223,7 +224,7 @@ def _checked(
         "amplifies",
         stacklevel=3,
     )
-    return without(exact)
+    return without(exact, choices)
 
 
 def difference(got: Any, expected: Any) -> float:

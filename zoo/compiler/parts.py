@@ -48,8 +48,8 @@ def cut(captured: Captured, leaves: Sequence[Any], precision: str, threads: int)
     """Where to cut the graph for these inputs; None where parts are not worth it, or not possible.
 
     Up to the cut, the bytes of the values that the layers read and write for an image exceed twice
-    those of their weights by the most. It depends on nothing but sizes, so
-    results are the same every time.
+    those of their weights by the most. It depends on nothing but sizes, so results are the same
+    every time.
     """
     batch = _batch(captured, leaves)
     if batch is None or batch < 2 or batch % threads:
