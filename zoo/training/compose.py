@@ -20,7 +20,7 @@ from zoo.registry import Entry, get_registry
 from zoo.training.config import TrainConfig
 from zoo.training.data import Data, open_data
 from zoo.training.state import seed_step
-from zoo.weights import load_other_head
+from zoo.weights import load_for_fine_tuning
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -70,7 +70,7 @@ def compose(config: TrainConfig) -> Task:
     model = create_model(name, pretrained=config.pretrained, **kwargs)
     if config.initial_checkpoint:
         check_architecture(config.initial_checkpoint, entry.name)
-        load_other_head(model, config.initial_checkpoint)
+        load_for_fine_tuning(model, config.initial_checkpoint, len(data.classes))
     task = Task(
         config, data, model, entry.name, kwargs, preprocessing, train, evaluation, loss
     )
@@ -162,7 +162,7 @@ def _loss(config: TrainConfig, entry: Entry, train: Transform) -> Criterion:
             f"{entry.name} is a loss of features, and training gives it logits: choose another "
             "--loss (zoo list-losses)"
         )
-    if train.soft and "soft" not in accepted:
+    if train.num_classes is not None and "soft" not in accepted:
         able = [
             other.name
             for other in get_registry().entries("losses")
@@ -173,7 +173,7 @@ def _loss(config: TrainConfig, entry: Entry, train: Transform) -> Criterion:
             f"{' or '.join(accepted)}: leave them out, or choose --loss {' or '.join(able)}"
         )
     loss = create_loss(entry.name, **config.loss.arguments)
-    if train.soft or "index" in accepted:
+    if train.num_classes is not None or "index" in accepted:
         return loss
     return lambda logits, targets: loss(logits, F.one_hot(targets, logits.shape[1]).float())
 
@@ -209,7 +209,7 @@ def _try(task: Task, name: str) -> None:
             f"be trained on {classes} classes"
         )
     targets = torch.tensor([0, 1])
-    if task.train.soft:
+    if task.train.num_classes is not None:
         targets = F.one_hot(targets, classes).float()
     try:
         value = task.loss(logits, targets)

@@ -39,18 +39,18 @@ class Progress:
         self._terminal = self._stream.isatty()
         self._start = self._told = time.monotonic()
         self._begun_at, self._done = done, done
-        self._images = 0.0
-        self._images_since = self._start
         self._drawn = False
+        self.begin_epoch()
 
     @property
     def images_per_second(self) -> float:
         """Speed of training in this epoch."""
-        return self._images / max(time.monotonic() - self._images_since, 1e-9)
+        return self._images / max(self._stepped - self._begun, 1e-9)
 
     def begin_epoch(self) -> None:
         """Measure the speed anew."""
-        self._images, self._images_since = 0.0, time.monotonic()
+        self._images = 0.0
+        self._begun = self._stepped = time.monotonic()
 
     def step(self, epoch: int, update: int, loss: float, accuracy: float, images: float) -> None:
         """Tell of a step.
@@ -62,7 +62,7 @@ class Progress:
         """
         self._done += 1
         self._images += images
-        now = time.monotonic()
+        self._stepped = now = time.monotonic()
         if not self._shown or now - self._told < (_REDRAW_S if self._terminal else _LINE_S):
             return
         self._told = now
