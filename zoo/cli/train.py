@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoo.training.session import Outcome
 
 
-class _Yaml(click.ParamType):
+class _Yaml(click.ParamType[Any]):
     """Text that is YAML: a name, or a mapping."""
 
     name = "yaml"
@@ -27,7 +27,7 @@ class _Yaml(click.ParamType):
 
 
 def _setting_option(name: str) -> click.Option:
-    """The flag of a setting. It has no default of its own: what is not given comes from elsewhere."""
+    """The flag of a setting, without a default: what is not given comes from elsewhere."""
     told = SETTINGS[name].metadata
     kind, _ = kind_of(name)
     flag = name.replace("_", "-")
@@ -122,7 +122,9 @@ def command(
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     if resume is not None:
         if output is not None or force:
-            raise UsageError("--resume goes on in the run's own folder: leave out --output, --force")
+            raise UsageError(
+                "--resume goes on in the run's own folder: leave out --output, --force"
+            )
         outcome = _resumed(resume, config_file, given)
     else:
         outcome = _begun(output, config_file, given, force)

@@ -32,7 +32,9 @@ def describe_session(processes: int, device: torch.device) -> dict[str, Any]:
         "command": shlex.join(["zoo", *sys.argv[1:]]),
         "versions": package_versions(),
         "plugins": {
-            plugin.name: plugin.version for plugin in get_registry().plugins if plugin.state == "active"
+            plugin.name: plugin.version
+            for plugin in get_registry().plugins
+            if plugin.state == "active"
         },
         "hardware": {
             **describe_machine(),
@@ -43,9 +45,7 @@ def describe_session(processes: int, device: torch.device) -> dict[str, Any]:
     }
 
 
-def describe_run(
-    seed: int, data: Data, processes: int, device: torch.device
-) -> dict[str, Any]:
+def describe_run(seed: int, data: Data, processes: int, device: torch.device) -> dict[str, Any]:
     """What ``run.json`` holds."""
     return {
         "seed": seed,

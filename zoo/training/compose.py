@@ -71,9 +71,7 @@ def compose(config: TrainConfig) -> Task:
     if config.initial_checkpoint:
         check_architecture(config.initial_checkpoint, entry.name)
         load_for_fine_tuning(model, config.initial_checkpoint, len(data.classes))
-    task = Task(
-        config, data, model, entry.name, kwargs, preprocessing, train, evaluation, loss
-    )
+    task = Task(config, data, model, entry.name, kwargs, preprocessing, train, evaluation, loss)
     _try(task, name)
     return task
 
@@ -205,8 +203,8 @@ def _try(task: Task, name: str) -> None:
     if not isinstance(logits, Tensor) or logits.shape != (2, classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UsageError(
-            f"{name} returns {shape} for two images of {size}, not logits {(2, classes)}: it cannot "
-            f"be trained on {classes} classes"
+            f"{name} returns {shape} for two images of {size}, not logits {(2, classes)}: it "
+            f"cannot be trained on {classes} classes"
         )
     targets = torch.tensor([0, 1])
     if task.train.num_classes is not None:
@@ -221,4 +219,3 @@ def _try(task: Task, name: str) -> None:
             "out reduction"
         )
     task.model.train()
-

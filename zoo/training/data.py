@@ -61,7 +61,7 @@ def open_data(config: TrainConfig) -> Data:
     options: dict[str, Any] = {"root": config.data_dir}
     if config.dataset_download:
         options["download"] = True
-    train = open_dataset(config.dataset, split=config.train_split, **options)
+    train: Any = open_dataset(config.dataset, split=config.train_split, **options)
     split = config.val_split or validation_split(known)
     if split is None:
         split = f"{config.val_share:.0%} of {config.train_split}"
@@ -69,9 +69,14 @@ def open_data(config: TrainConfig) -> Data:
     else:
         evaluation = open_dataset(config.dataset, split=split, **options)
     _check(config.dataset, train, evaluation, split)
-    return Data(train, evaluation, list(train.classes), split, _spec(config), _oddities(
-        train, evaluation, split
-    ))
+    return Data(
+        train,
+        evaluation,
+        list(train.classes),
+        split,
+        _spec(config),
+        _oddities(train, evaluation, split),
+    )
 
 
 def _spec(config: TrainConfig) -> Dataset | None:
@@ -84,7 +89,9 @@ def _spec(config: TrainConfig) -> Dataset | None:
 
 def _check(name: str, train: Any, evaluation: Any, split: str) -> None:
     if len(train.classes) < 2:
-        raise DataError(f"{name} has one class, {train.classes[0]!r}: there is nothing to tell apart")
+        raise DataError(
+            f"{name} has one class, {train.classes[0]!r}: there is nothing to tell apart"
+        )
     if len(train.targets.unique()) < 2:
         only = train.classes[int(train.targets[0])]
         raise DataError(f"{name} has images of one class, {only!r}: there is nothing to tell apart")
@@ -101,7 +108,9 @@ def _oddities(train: Any, evaluation: Any, split: str) -> tuple[str, ...]:
     notes = []
     for targets, what in ((train.targets, "to train on"), (evaluation.targets, f"in {split}")):
         counts = torch.bincount(targets, minlength=len(train.classes))
-        empty = [repr(name) for name, n in zip(train.classes, counts.tolist(), strict=True) if not n]
+        empty = [
+            repr(name) for name, n in zip(train.classes, counts.tolist(), strict=True) if not n
+        ]
         if empty:
             more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
             notes.append(f"no images {what} of the class {', '.join(empty[:5])}{more}")

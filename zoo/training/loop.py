@@ -62,7 +62,7 @@ class Trainer:
         self.updates_per_epoch = math.ceil(len(train) / config.grad_accum_steps)
 
         if config.channels_last:
-            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module = module.to(memory_format=torch.channels_last)
         self.module = module.to(accelerator.device)
         self.average = (
             ModelEmaV3(
@@ -222,7 +222,7 @@ class Trainer:
 def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
     from timm.optim import list_optimizers
 
-    names = list_optimizers()
+    names = [str(name) for name in list_optimizers()]
     if config.opt.lower() not in names:
         close = closest(config.opt, names)
         hint = f"did you mean {' or '.join(close)}?" if close else "timm.optim.list_optimizers()"

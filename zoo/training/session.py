@@ -167,8 +167,9 @@ def _check_same(folder: Path, task: Task, accelerator: Accelerator) -> None:
         )
     if fingerprints != task.data.fingerprints():
         raise UsageError(
-            f"the data set {task.config.dataset} has changed since {folder} was begun: put it back, "
-            f"or begin a new run from its weights by --initial-checkpoint {folder}/last.safetensors"
+            f"the data set {task.config.dataset} has changed since {folder} was begun: put it "
+            "back, or begin a new run from its weights by --initial-checkpoint "
+            f"{folder}/last.safetensors"
         )
 
 
@@ -379,4 +380,3 @@ class _Session:
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers under their names in the state dict, themselves and not their data."""
     return module.state_dict(keep_vars=True)
-

@@ -122,7 +122,9 @@ def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         return {kind: [_pack(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise StateError(f"{name} is a {type(value).__name__}, which cannot be saved: use another --opt")
+    raise StateError(
+        f"{name} is a {type(value).__name__}, which cannot be saved: use another --opt"
+    )
 
 
 def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
