@@ -151,7 +151,21 @@ class Loss:
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Labelled images. ``factory(*, split, transform=None, **kwargs)`` returns a map-style
-    ``torch.utils.data.Dataset`` of ``(image, class_index)`` with the attribute ``classes``.
+    ``torch.utils.data.Dataset`` of ``(image, class_index)`` with these attributes:
+
+    - ``classes``, a sequence of str;
+    - ``targets``, an int64 tensor ``(N,)`` of class indices;
+    - ``images``, a tensor ``(N, C, H, W)`` of uint8 or of float32 in [0, 1], where they fit in
+      memory; or ``paths``, a sequence of the names of N image files.
+
+    Data that lie on disk are named by the keyword argument ``root``, a folder. Where it is legal,
+    ``download=True`` fetches them. A factory whose splits depend on what lies there has an
+    attribute ``find_splits(root)``, which returns their names.
+
+    Attributes:
+        input_size: of all images, where they have the same.
+        mean, std: per-channel statistics of the training images, in [0, 1].
+        recipe: name of the training recipe that is used where none is named.
     """
 
     name: str
@@ -159,7 +173,10 @@ class Dataset:
     task: str = "classification"
     num_classes: int | None = None
     input_size: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     splits: tuple[str, ...] = ("train", "test")
+    recipe: str | None = None
     license: str | None = None
     source: str | None = None
 

@@ -1,4 +1,4 @@
-"""The plugin ``zoo``: everyday losses and augmentations, and a small data set."""
+"""The plugin ``zoo``: everyday losses, augmentations, backends and data sets."""
 
 from __future__ import annotations
 
@@ -69,14 +69,29 @@ def zoo_backends() -> list[zoo.Backend]:
 
 @zoo.hookimpl
 def zoo_datasets() -> list[zoo.Dataset]:
-    """Handwritten digits that come with scikit-learn."""
+    """Digits, which come with scikit-learn; and one's own images."""
     return [
         zoo.Dataset(
             "digits",
             factory="zoo.builtin.digits:Digits",
             num_classes=10,
             input_size=(1, 8, 8),
+            mean=(0.3054,),
+            std=(0.3761,),
+            recipe="digits",
             license="CC-BY-4.0",
             source="https://archive.ics.uci.edu/dataset/80",
-        )
+        ),
+        zoo.Dataset(
+            "folder",
+            factory="zoo.data.datasets.folder:Folder",
+            splits=("train", "val", "validation", "test"),
+            source="a folder per class, in ROOT or in ROOT/SPLIT",
+        ),
+        zoo.Dataset(
+            "csv",
+            factory="zoo.data.datasets.csv_file:CsvFile",
+            splits=("train", "val", "validation", "test"),
+            source="a .csv file with the columns path, label and, optionally, split",
+        ),
     ]
