@@ -69,7 +69,7 @@ def zoo_backends() -> list[zoo.Backend]:
 
 @zoo.hookimpl
 def zoo_datasets() -> list[zoo.Dataset]:
-    """Digits, which come with scikit-learn; and one's own images."""
+    """Digits, which come with scikit-learn; CIFAR; ImageNet; and one's own images."""
     return [
         zoo.Dataset(
             "digits",
@@ -83,6 +83,37 @@ def zoo_datasets() -> list[zoo.Dataset]:
             source="https://archive.ics.uci.edu/dataset/80",
         ),
         zoo.Dataset(
+            "cifar10",
+            factory="zoo.builtin.cifar_data:CIFAR10",
+            num_classes=10,
+            input_size=(3, 32, 32),
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.2470, 0.2435, 0.2616),
+            recipe="cifar10",
+            source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        ),
+        zoo.Dataset(
+            "cifar100",
+            factory="zoo.builtin.cifar_data:CIFAR100",
+            num_classes=100,
+            input_size=(3, 32, 32),
+            mean=(0.5071, 0.4865, 0.4409),
+            std=(0.2673, 0.2564, 0.2762),
+            recipe="cifar100",
+            source="https://www.cs.toronto.edu/~kriz/cifar.html",
+        ),
+        zoo.Dataset(
+            "imagenet",
+            factory="zoo.builtin.imagenet:ImageNet",
+            num_classes=1000,
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+            splits=("train", "val"),
+            recipe="imagenet",
+            license="LicenseRef-ImageNet-terms-of-access",
+            source="https://image-net.org/download.php",
+        ),
+        zoo.Dataset(
             "folder",
             factory="zoo.data.datasets.folder:Folder",
             splits=("train", "val", "validation", "test"),
@@ -92,6 +123,6 @@ def zoo_datasets() -> list[zoo.Dataset]:
             "csv",
             factory="zoo.data.datasets.csv_file:CsvFile",
             splits=("train", "val", "validation", "test"),
-            source="a .csv file with the columns path, label and, optionally, split",
+            source="a .csv file of the columns path and label; split too",
         ),
     ]
