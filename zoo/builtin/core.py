@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import zoo
 
 zoo_api = ">=1,<2"
@@ -31,11 +33,39 @@ def zoo_losses() -> list[zoo.Loss]:
 
 @zoo.hookimpl
 def zoo_augmentations() -> list[zoo.Augmentation]:
-    """torchvision's transforms of one image, with an optional generator."""
-    names = ("random_crop", "horizontal_flip", "rotation", "color_jitter")
+    """torchvision's transforms of one image, and zoo's own of batches."""
+
+    def image(name: str) -> zoo.Augmentation:
+        factory = f"zoo.builtin.augmentations:{name}"
+        return zoo.Augmentation(name, factory, license=_TORCH_LICENSE)
+
+    def batch(
+        name: str,
+        factory: str,
+        paper: str | None = None,
+        targets: Literal["unchanged", "soft"] = "unchanged",
+    ) -> zoo.Augmentation:
+        return zoo.Augmentation(
+            name,
+            f"zoo.builtin.batch_augmentations:{factory}",
+            level="batch",
+            targets=targets,
+            license="Apache-2.0",
+            paper=paper and f"https://arxiv.org/abs/{paper}",
+            per_sample=True,
+        )
+
     return [
-        zoo.Augmentation(name, f"zoo.builtin.augmentations:{name}", license=_TORCH_LICENSE)
-        for name in names
+        *map(image, ("random_crop", "horizontal_flip", "rotation", "color_jitter")),
+        batch("batch_crop", "BatchCrop"),
+        batch("batch_flip", "BatchFlip"),
+        batch("batch_rotation", "BatchRotation"),
+        batch("batch_color_jitter", "BatchColorJitter"),
+        batch("cutout", "Cutout", "1708.04552"),
+        batch("erasing", "Erasing", "1708.04896"),
+        batch("mixup", "mixup", "1710.09412", "soft"),
+        batch("cutmix", "cutmix", "1905.04899", "soft"),
+        batch("mixup_cutmix", "mixup_cutmix", "2012.12877", "soft"),
     ]
 
 
