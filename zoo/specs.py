@@ -118,7 +118,12 @@ class Augmentation:
     ``"batch"`` a tensor ``(N, C, H, W)``, uint8 or float in [0, 1]. With
     ``targets="unchanged"`` it is ``aug(images) -> images``; with ``"soft"`` it is
     ``aug(images, targets) -> (images, targets)`` and the targets are ``(N, num_classes)``
-    probabilities. A factory that declares ``generator`` is given a ``torch.Generator``.
+    probabilities. A batch augmentation may return float32 in [0, 1] for uint8.
+
+    A factory that declares ``generator`` is given a ``torch.Generator`` to draw from. One of
+    level ``"batch"`` whose spec says ``per_sample`` takes none: ``aug`` is called with ``keys=``,
+    int64 ``(N,)``, and what happens to an image may depend on its own key alone
+    (``zoo.data.randomness.uniform`` makes random numbers of keys).
     """
 
     name: str
@@ -127,6 +132,7 @@ class Augmentation:
     targets: Literal["unchanged", "soft"] = "unchanged"
     license: str | None = None
     paper: str | None = None
+    per_sample: bool = False
 
 
 @dataclass(frozen=True, slots=True)

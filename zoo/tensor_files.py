@@ -125,6 +125,9 @@ def _open(
     if not file.is_file():
         raise kind.error(f"there is no file {str(file)!r}")
     try:
+        with file.open("rb") as stream:
+            if stream.read(4) == b"PK\x03\x04":  # as torch.save begins
+                raise kind.error(f"{file} {kind.absent}")
         with safe_open(file, framework=framework) as opened:
             document = _document(opened.metadata() or {}, file, kind)
             if set(opened.keys()) != set(document["tensors"]):

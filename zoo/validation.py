@@ -157,6 +157,7 @@ _RULES: dict[type, dict[str, _Rule]] = {
         "targets": _one_of("unchanged", "soft"),
         "license": _text.or_none(),
         "paper": _text.or_none(),
+        "per_sample": _Rule("a bool", lambda value: isinstance(value, bool)),
     },
     Loss: {
         "factory": _target,

@@ -64,6 +64,7 @@ WRONG: list[tuple[type, str, list[Any]]] = [
     (zoo.Augmentation, "targets", ["hard", None]),
     (zoo.Augmentation, "license", [3]),
     (zoo.Augmentation, "paper", [3]),
+    (zoo.Augmentation, "per_sample", [None, 1]),
     (zoo.Loss, "target", ["hard", None, (), ("index", "hard"), ["index"]]),
     (zoo.Loss, "needs_features", [None, 1]),
     (zoo.Loss, "license", [3]),

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": ("zoo.cli.info:command", "Show all that is known about a model, loss, ..."),
     "predict": ("zoo.cli.predict:command", "Classify images with a pretrained model."),
     "train": ("zoo.cli.train:command", "Train a classifier, or go on with a run."),
+    "evaluate": ("zoo.cli.evaluate:command", "Evaluate a model or an ensemble on a data set."),
     "optimize": ("zoo.cli.optimize:command", "Optimize a model for inference, and save it."),
     "plugins": ("zoo.cli.plugins:command", "Show the installed plugins and their state."),
     "ops": ("zoo.cli.ops:command", "Show the native kernels and what this machine runs."),
