@@ -223,7 +223,7 @@ def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
     from timm.optim import list_optimizers
 
     names = [str(name) for name in list_optimizers()]
-    if config.opt.lower() not in names:
+    if config.opt.lower().removeprefix("lookahead_") not in names:
         close = closest(config.opt, names)
         hint = f"did you mean {' or '.join(close)}?" if close else "timm.optim.list_optimizers()"
         raise UsageError(f"there is no optimizer {config.opt!r}; {hint}")

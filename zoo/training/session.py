@@ -84,14 +84,14 @@ def train(config: TrainConfig, output: Path | None = None, *, overwrite: bool = 
     if output is not None:
         check_output(output, overwrite)
     with _accelerator(config) as accelerator:
-        task = compose(config)
+        session = _Session(compose(config), accelerator)
         run = None
         if accelerator.is_main_process:
             about = describe_run(
-                config.seed, task.data, accelerator.num_processes, accelerator.device
+                config.seed, session.task.data, accelerator.num_processes, accelerator.device
             )
             run = Run.create(output, config, about, overwrite=overwrite)
-        return _Session(task, accelerator, run).go()
+        return session.go(run)
 
 
 def resume(folder: Path, given: Mapping[str, Any]) -> Outcome:
@@ -117,10 +117,10 @@ def resume(folder: Path, given: Mapping[str, Any]) -> Outcome:
             run.take()
         task = compose(config)
         _check_same(folder, task, accelerator)
-        session = _Session(task, accelerator, run if accelerator.is_main_process else None)
+        session = _Session(task, accelerator)
         if run.state.is_file():
             session.trainer.load(*read_state(run.state))
-        return session.go(resumed=True)
+        return session.go(run if accelerator.is_main_process else None, resumed=True)
 
 
 @contextmanager
@@ -174,16 +174,11 @@ def _check_same(folder: Path, task: Task, accelerator: Accelerator) -> None:
 
 
 class _Session:
-    """One process's part in a run.
+    """One process's part in a run."""
 
-    Args:
-        run: the folder; None in all processes but the first, which alone write.
-    """
-
-    def __init__(self, task: Task, accelerator: Accelerator, run: Run | None) -> None:
-        self.task, self.accelerator, self.run = task, accelerator, run
-        self.main = run is not None
-        for line in task.data.notes if self.main else ():
+    def __init__(self, task: Task, accelerator: Accelerator) -> None:
+        self.task, self.accelerator = task, accelerator
+        for line in task.data.notes:
             self._note(line)
         module, before, loaders = task.model, None, None
         if task.config.freeze:
@@ -195,16 +190,22 @@ class _Session:
         self.trainer = Trainer(
             task.config, accelerator, module, before, task.loss, train, evaluation
         )
-        self.saved: int | None = None
 
-    def go(self, resumed: bool = False) -> Outcome:
-        """Train to the end, or until a signal."""
-        config, trainer, run = self.task.config, self.trainer, self.run
-        place = trainer.place
+    def go(self, run: Run | None, resumed: bool = False) -> Outcome:
+        """Train to the end, or until a signal.
+
+        Args:
+            run: the folder; None in all processes but the first, which alone writes.
+        """
+        config, trainer, place = self.task.config, self.trainer, self.trainer.place
+        self.run = run
         self.saved = place.updates if place.updates else None
         self.drawn = time.monotonic()
         self.progress = Progress(
-            config.epochs, trainer.updates_per_epoch, done=place.updates, shown=self.main
+            config.epochs,
+            trainer.updates_per_epoch,
+            done=place.updates,
+            shown=run is not None,
         )
         if run is not None and resumed:
             run.note_resumption(
