@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +33,13 @@ def config() -> Callable[..., Any]:
         return TrainConfig(**{**beneath, "hflip": 0.0, "lr": 0.01, **settings})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts ``zoo`` in processes that have imported all they need."""
+    from helpers import Launcher
+
+    started = Launcher(tmp_path_factory.mktemp("launcher") / "log")
+    yield started
+    started.close()

@@ -1,8 +1,9 @@
-"""Runs ``zoo ARGUMENTS`` for each line of stdin, a JSON list, in a forked process.
+"""Runs ``zoo ARGUMENTS`` in a forked process for each job in a line of stdin.
 
-All that is slow to import is imported once, so that a test can start and kill many processes. For
-each line the process id is printed, and when the process ends, its exit status, negative for a
-signal. Output goes to the file that is named on the command line.
+All that is slow to import is imported once, so that a test can start and kill many processes. A
+line is a JSON list of jobs, which run beside each other: pairs of arguments and variables of the
+environment. For each line the process ids are printed, and when all have ended, their exit
+statuses, negative for a signal. Output goes to the file that is named on the command line.
 """
 
 import json
@@ -10,7 +11,7 @@ import os
 import sys
 
 import matplotlib.figure  # noqa: F401
-import sklearn.datasets  # noqa: F401
+import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import tensorboard.summary.writer.event_file_writer  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
@@ -20,7 +21,8 @@ import zoo.training.session  # noqa: F401
 from zoo.cli import main
 
 
-def child(arguments: list[str]) -> None:
+def child(arguments: list[str], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(log, number)
@@ -37,8 +39,11 @@ def child(arguments: list[str]) -> None:
 
 print("ready", flush=True)
 for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        child(json.loads(line))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    pids = []
+    for job in json.loads(line):
+        pid = os.fork()
+        if pid == 0:
+            child(*job)
+        pids.append(pid)
+    print(*pids, flush=True)
+    print(*(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids), flush=True)

@@ -7,15 +7,11 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import yaml
-from helpers import weights
+from helpers import Launcher, weights
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
@@ -24,40 +20,6 @@ from zoo.training.config import TrainConfig
 from zoo.training.state import read_state
 
 KILLS = 20
-
-
-class Launcher:
-    """Starts ``zoo ARGUMENTS`` in processes of their own."""
-
-    def __init__(self, log: Path) -> None:
-        self.log = log
-        self.process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("launcher.py"), log],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.line() == "ready"
-
-    def line(self) -> str:
-        return self.process.stdout.readline().strip()
-
-    def start(self, *arguments: str) -> int:
-        self.process.stdin.write(json.dumps(arguments) + "\n")
-        self.process.stdin.flush()
-        return int(self.line())
-
-    def status(self) -> int:
-        return int(self.line())
-
-
-@pytest.fixture
-def launcher(tmp_path: Path) -> Iterator[Launcher]:
-    started = Launcher(tmp_path / "log")
-    yield started
-    started.process.stdin.close()
-    started.process.wait(timeout=60)
-    started.process.stdout.close()
 
 
 def test_killed_at_random_moments(launcher: Launcher, tmp_path: Path) -> None:
@@ -69,34 +31,33 @@ def test_killed_at_random_moments(launcher: Launcher, tmp_path: Path) -> None:
         ]
 
     start = time.monotonic()
-    launcher.start(*begin("whole"))
-    assert launcher.status() == 0, launcher.log.read_text()
+    launcher.start((begin("whole"), {}))
+    assert launcher.statuses() == [0], launcher.log.read_text()
     length = time.monotonic() - start
 
     seed = random.randrange(2**32)
     moments = random.Random(seed)
     folder = tmp_path / "killed"
-    kills, within, sessions = 0, 0, 0
+    kills, within = 0, 0
     while kills < KILLS:
         again = folder.exists()
         before = _begun(folder)
-        pid = launcher.start(*(["train", "--resume", str(folder)] if again else begin("killed")))
+        arguments = ["train", "--resume", str(folder)] if again else begin("killed")
+        (pid,) = launcher.start((arguments, {}))
         # The later ones wait until training goes on, as most of a long run is training.
         if kills >= KILLS // 4:
             while _begun(folder) == before and _alive(pid):
                 time.sleep(0.005)
         time.sleep(moments.uniform(0, length / KILLS / 2))
         os.kill(pid, signal.SIGKILL)
-        status = launcher.status()
-        assert status == -signal.SIGKILL, (seed, kills, launcher.log.read_text())
+        assert launcher.statuses() == [-signal.SIGKILL], (seed, kills, launcher.log.read_text())
         kills += 1
         within += _begun(folder) > before
-        sessions += 1
         _check_files(folder)
     assert within > KILLS / 2, seed
 
-    launcher.start("train", "--resume", str(folder))
-    assert launcher.status() == 0, (seed, launcher.log.read_text())
+    launcher.start((["train", "--resume", str(folder)], {}))
+    assert launcher.statuses() == [0], (seed, launcher.log.read_text())
     assert weights(folder) == weights(tmp_path / "whole"), seed
     assert weights(folder, "best") == weights(tmp_path / "whole", "best"), seed
     assert (folder / "summary.csv").read_text() == (tmp_path / "whole" / "summary.csv").read_text()

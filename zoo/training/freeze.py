@@ -10,9 +10,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -98,49 +100,48 @@ def fast_features(task: Task, backbone: nn.Module, device: torch.device) -> Feat
 
 
 def cached_features(
-    task: Task,
-    backbone: nn.Module,
-    dataset: ImagesInMemory,
-    device: torch.device,
-    note: Callable[[str], None],
-) -> ImagesInMemory:
-    """The features of a data set's images as a data set of the same kind, from the cache or anew.
+    task: Task, backbone: nn.Module, device: torch.device, note: Callable[[str], None]
+) -> tuple[ImagesInMemory, ImagesInMemory]:
+    """The features of the images to train on and to evaluate on, from the cache or anew.
 
-    A feature vector of length F is an image (F, 1, 1). Unreadable images are left out.
+    They come as data sets whose images are features: a vector of length F is ``(F, 1, 1)``.
+    Unreadable images are left out.
 
     Raises:
         FeaturesError: the cache cannot be written.
     """
-    path = Path(cache_dir(), "features", f"{_key(task, backbone, dataset, device)}.safetensors")
-    try:
-        _, held = tensor_files.read(path, KIND)
-    except FeaturesError:
-        held = _compute(task, backbone, dataset, device, note)
+    prepared = cache(partial(fast_features, task, backbone, device))  # only if it is needed
+
+    def of(dataset: ImagesInMemory) -> ImagesInMemory:
+        key = _key(task, backbone, dataset, device)
+        path = Path(cache_dir(), "features", f"{key}.safetensors")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FeaturesError(f"cannot make {path.parent}: {error.strerror}") from error
-        tensor_files.write(path, KIND, {"model": task.architecture}, held, overwrite=True)
-    return ImagesInMemory(held["features"], held["targets"], dataset.classes)
+            _, held = tensor_files.read(path, KIND)
+        except FeaturesError:
+            note(f"computing the features of {len(dataset)} images, once")
+            start = time.monotonic()
+            held = _compute(task, prepared(), dataset, device)
+            note(f"that took {time.monotonic() - start:.1f} s")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FeaturesError(f"cannot make {path.parent}: {error.strerror}") from error
+            tensor_files.write(path, KIND, {"model": task.architecture}, held, overwrite=True)
+        return ImagesInMemory(held["features"], held["targets"], dataset.classes)
+
+    return of(task.data.train), of(task.data.evaluation)
 
 
-def feature_transform(task: Task, features: Tensor) -> Transform:
-    """What prepares features ``(N, F, 1, 1)``: nothing but the smoothing of targets."""
+def feature_transform(transform: Transform, features: Tensor) -> Transform:
+    """What a transform does to features ``(N, F, H, W)``: nothing; targets as they were to be."""
     size = features.shape[1], features.shape[2], features.shape[3]
-    return replace(
-        task.train, input_size=size, mean=(0.0,) * size[0], std=(1.0,) * size[0], stages=()
-    )
+    return replace(transform, input_size=size, mean=(0.0,) * size[0], std=(1.0,) * size[0])
 
 
 def _compute(
-    task: Task,
-    backbone: nn.Module,
-    dataset: ImagesInMemory,
-    device: torch.device,
-    note: Callable[[str], None],
+    task: Task, run: Features, dataset: ImagesInMemory, device: torch.device
 ) -> dict[str, Tensor]:
     config = task.config
-    note(f"computing the features of {len(dataset)} images, once")
     loader = Loader(
         dataset,
         config.batch_size,
@@ -148,12 +149,13 @@ def _compute(
         workers=config.workers,
         on_error="raise" if config.on_error == "raise" else "skip",
     )
-    run = fast_features(task, backbone, device)
     features, targets = [], []
     for batch in loader:
         if len(batch.images):
             features.append(run(batch.images.to(device)).float().cpu())
             targets.append(batch.targets)
+    if not features:
+        raise FeaturesError("no image can be read: zoo data check shows why")
     found = torch.cat(features)
     return {
         "features": found.reshape(*found.shape[:2], *(found.shape[2:] or (1, 1))),

@@ -355,17 +355,12 @@ class _Session:
         if task.train.stages or task.train.fit is not task.evaluation.fit:
             return head, fast_features(task, backbone, accelerator.device), None
         with accelerator.main_process_first():
-            parts = [
-                cached_features(task, backbone, dataset, accelerator.device, self._note)
-                for dataset in (task.data.train, task.data.evaluation)
-            ]
-        flat = isinstance(head, nn.Linear)
-        transform = feature_transform(task, parts[0].images)
-        plain = feature_transform(task, parts[0].images)
+            train, evaluation = cached_features(task, backbone, accelerator.device, self._note)
         loaders = (
-            self._loader(parts[0], transform, training=True),
-            self._loader(parts[1], plain),
+            self._loader(train, feature_transform(task.train, train.images), training=True),
+            self._loader(evaluation, feature_transform(task.evaluation, train.images)),
         )
+        flat = isinstance(head, nn.Linear)
         return head, (lambda images: images.flatten(1)) if flat else None, loaders
 
     def _note(self, message: str) -> None:
