@@ -413,10 +413,10 @@ def parse_yaml(text: str, what: str) -> Any:
 
 
 def format_yaml(value: Any) -> str:
-    """Write plain data as YAML, in its own order."""
+    """Write plain data as YAML, in its own order; in ASCII, since paths may be no proper text."""
     import yaml
 
-    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    text: str = yaml.safe_dump(value, sort_keys=False, width=100)
     return text
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-_BAR = 20
+_BAR = 12
 _REDRAW_S = 0.1
 _LINE_S = 60.0
 """Between two lines within an epoch, where there is no terminal."""
@@ -68,8 +68,8 @@ class Progress:
         self._told = now
         text = (
             f"epoch {epoch + 1}/{self._epochs}  {self._bar(update)}{update}/{self._updates}  "
-            f"loss {loss:.4f}  accuracy {accuracy:.2f} %  {self.images_per_second:,.0f} images/s  "
-            f"{_duration(self._left(now))} left"
+            f"{_duration(self._left(now))} left  loss {loss:.4f}  accuracy {accuracy:.2f} %  "
+            f"{self.images_per_second:,.0f} images/s"
         )
         self._write(text, keep=False)
 
@@ -113,7 +113,7 @@ class Progress:
         if not self._terminal:
             self._stream.write(text + "\n")
         else:
-            width = os.get_terminal_size(self._stream.fileno()).columns
+            width = os.get_terminal_size(self._stream.fileno()).columns or 80
             shown = text if keep else text[: max(width - 1, 1)]
             self._stream.write(f"\r\x1b[K{shown}" + ("\n" if keep else ""))
             self._drawn = not keep
