@@ -123,7 +123,7 @@ def command(
     if resume is not None:
         if output is not None or force:
             raise UsageError(
-                "--resume goes on in the run's own folder: leave out --output, --force"
+                "--resume goes on in the run's folder: leave out --output and --force"
             )
         outcome = _resumed(resume, config_file, given)
     else:
