@@ -169,7 +169,7 @@ def command(
         members, rows = _members(
             networks, dataset, images, input_size, batch_size, workers, optimize, device
         )
-        result, seconds = _evaluate(members, images, level, device)
+        result = _evaluate(members, images, level, device)
     header = {
         "model": " + ".join(network.title for network in networks),
         "dataset": dataset,
@@ -181,9 +181,8 @@ def command(
         "batch_size": batch_size,
         "workers": workers,
         "optimized": optimize,
-        "seconds": seconds,
-        "images_per_second": len(result.outcomes.targets) / seconds,
-        "seconds_with_loading": time.monotonic() - begun,
+        "seconds": time.monotonic() - begun,
+        "images_per_second": len(result.outcomes.targets) / result.seconds,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["zoo", *sys.argv[1:]]),
         **_machine(),
@@ -191,10 +190,7 @@ def command(
     results = _results(result, rows)
     document = {"header": header, "results": results, **result.document()}
     if report is not None:
-        from zoo.evaluation.page import write_report
-
-        write_report(report, document, result, images)
-        note(f"wrote {report / 'index.html'}")
+        _write_report(report, document, result, images)
     text = _text(document, result, format_)
     if output is not None:
         write_file(output, text + "\n")
@@ -217,6 +213,15 @@ def _check_report(folder: Path | None, force: bool) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ZooError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def _write_report(folder: Path, document: dict[str, Any], result: Report, images: Any) -> None:
+    from zoo.evaluation.page import render
+
+    write_file(folder / "report.json", format_json(document) + "\n")
+    write_file(folder / "results.csv", format_csv(document["results"], RESULT_COLUMNS) + "\n")
+    write_file(folder / "index.html", render(document, result, images))
+    note(f"wrote {folder / 'index.html'}")
 
 
 def _networks(
@@ -274,9 +279,10 @@ def _members(
             }
         )
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        example = torch.randn(1, *transform.input_size, device=device)
+        batch = min(batch_size, len(images))  # that plans are made of beforehand
+        example = torch.randn(batch, *transform.input_size, device=device)
         with torch.inference_mode():
-            outputs = model(example).shape[-1]
+            outputs = model(example[:1]).shape[-1]
         if optimize:
             note(f"optimizing {network.title}")
             model = zoo.optimize(model, example)
@@ -293,10 +299,8 @@ def _members(
     return members, rows
 
 
-def _evaluate(
-    members: Sequence[Member], images: Any, level: Sequence[str], device: str
-) -> tuple[Report, float]:
-    """Evaluate, then measure; returns the seconds of the former."""
+def _evaluate(members: Sequence[Member], images: Any, level: Sequence[str], device: str) -> Report:
+    """Evaluate, then time the models."""
     import torch
 
     from zoo.evaluation.classes import grouped
@@ -310,7 +314,6 @@ def _evaluate(
             raise UsageError("--level: this data set has no hierarchy above its classes")
         indices, names = grouped(hierarchy, level, images.classes)
         groups = torch.tensor(indices)
-    begun = time.monotonic()
     with _progress(len(images)) as progress:
         result = evaluate(
             members,
@@ -320,10 +323,9 @@ def _evaluate(
             group_names=names,
             progress=progress,
         )
-    seconds = time.monotonic() - begun
     inputs = [next(iter(member.loader)).images for member in members]
     speed = measure_speed([member.model for member in members], inputs, device)
-    return replace(result, speed=speed), seconds
+    return replace(result, speed=speed)
 
 
 @contextmanager
