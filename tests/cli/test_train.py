@@ -148,6 +148,15 @@ def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(environment, tmp_path)
     assert (tmp_path / "a" / "state.safetensors").exists()
 
 
+def test_list_recipes(zoo):
+    result = zoo("list-recipes", "--format", "json")
+    assert result.exit_code == 0
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert rows["digits"]["model"] == "cifar/small_cnn"
+    assert rows["digits"]["settings"]["epochs"] == 30
+    assert "cifar/resnet20" in zoo("list-recipes").stdout
+
+
 def test_names_are_checked_without_torch(zoo_process):
     result = zoo_process(
         "train", "--dataset", "digits", "--model", "nothing", PYTHONPROFILEIMPORTTIME="1",

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list-augmentations": ("zoo.cli.list_others:augmentations", "List augmentations."),
     "list-losses": ("zoo.cli.list_others:losses", "List losses."),
     "list-datasets": ("zoo.cli.list_others:datasets", "List data sets."),
+    "list-recipes": ("zoo.cli.list_recipes:command", "List recipes for training."),
     "list-backends": ("zoo.cli.list_others:backends", "List engines that run networks."),
     "info": ("zoo.cli.info:command", "Show all that is known about a model, loss, ..."),
     "predict": ("zoo.cli.predict:command", "Classify images with a pretrained model."),

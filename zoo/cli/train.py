@@ -11,6 +11,7 @@ import click
 
 from zoo.cli.output import Column, note, print_rows
 from zoo.errors import UsageError
+from zoo.evaluation.needs import need
 from zoo.training.config import SETTINGS, Named, kind_of, parse_yaml
 
 if TYPE_CHECKING:
@@ -119,12 +120,11 @@ def command(
           --freeze backbone --lr 0.01
       torchrun --nproc-per-node 2 -m zoo train --dataset digits --model cifar/small_cnn -b 32
     """
+    need("accelerate", "matplotlib", "tensorboard", "timm", "yaml", what="training", extra="train")
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     if resume is not None:
         if output is not None or force:
-            raise UsageError(
-                "--resume goes on in the run's folder: leave out --output and --force"
-            )
+            raise UsageError("--resume goes on in the run's folder: leave out --output and --force")
         outcome = _resumed(resume, config_file, given)
     else:
         outcome = _begun(output, config_file, given, force)

@@ -5,22 +5,15 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 
-from zoo.errors import ZooError
-
 
 def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> bytes:
     """Draw loss, accuracy and learning rate over the epochs, as PNG.
 
     Args:
         rows: of ``summary.csv``.
-
-    Raises:
-        ZooError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ZooError("curves need matplotlib: pip install 'zoo-vision[train]'") from None
+    from matplotlib.figure import Figure
+
     epochs = [row["epoch"] + 1 for row in rows]
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     panels = figure.subplots(1, 3)

@@ -19,16 +19,12 @@ class Events:
         step: where the run is. What an earlier process wrote of later steps does not count.
 
     Raises:
-        ZooError: tensorboard is not installed, or the folder cannot be written.
+        ZooError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ZooError(
-                "training writes events for TensorBoard: pip install 'zoo-vision[train]'"
-            ) from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self._folder = folder
         self._writer: Any = self._guarded(SummaryWriter, str(folder), purge_step=step or None)
 

@@ -69,7 +69,10 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     So dropout and the like draw the same numbers in a step whatever came before it.
     """
     (wide,) = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
-    torch.manual_seed(int(wide))
+    # torch.manual_seed asks every kind of device there might be, which takes a millisecond.
+    torch.default_generator.manual_seed(int(wide))
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed(int(wide))
     np.random.seed(int(wide) % 2**32)
     random.seed(int(wide))
 
