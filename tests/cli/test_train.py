@@ -6,10 +6,6 @@ import csv
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -120,32 +116,6 @@ def test_an_output_that_holds_a_run(train):
     changed = train("--resume", "a", "--lr", "0.5")
     assert changed.exit_code == 2
     assert "lr was 0.01, not 0.5" in changed.stderr
-
-
-def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(environment, tmp_path):
-    """Of the whole process group, workers too, as a terminal sends it."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "zoo", "train", *SMALL, "--epochs", "5000"),
-            *("-j", "2", "--output", str(tmp_path / "a")),
-        ],
-        env={**os.environ, "ZOO_PLUGINS": "zoo,cifar"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 100
-    while not (tmp_path / "a" / "last.safetensors").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"go on with: zoo train --resume {tmp_path / 'a'}\n" in errors
-    assert "Traceback" not in errors
-    assert (tmp_path / "a" / "state.safetensors").exists()
 
 
 def test_list_recipes(zoo):

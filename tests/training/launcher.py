@@ -22,6 +22,7 @@ from zoo.cli import main
 
 
 def child(arguments: list[str], environment: dict[str, str]) -> None:
+    os.setsid()  # a process group of its own, as a terminal makes it
     os.environ.update(environment)
     log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):

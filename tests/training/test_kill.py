@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends as one that was left alone, and tears no file."""
+"""Signals: Ctrl-C ends the step and saves; runs that are killed end as one that was left alone."""
 
 from __future__ import annotations
 
@@ -20,6 +20,25 @@ from zoo.training.config import TrainConfig
 from zoo.training.state import read_state
 
 KILLS = 20
+
+
+def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    """Sent to the whole process group, workers too, as a terminal does."""
+    folder = tmp_path / "a"
+    arguments = ["train", "--dataset", "digits", "--model", "cifar/small_cnn", "--epochs", "5000"]
+    (pid,) = launcher.start(([*arguments, "-j", "2", "--output", str(folder)], {}))
+    while not (folder / "last.safetensors").exists():
+        assert _alive(pid), launcher.log.read_text()
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGINT)
+    assert launcher.statuses() == [128 + signal.SIGINT]
+    said = launcher.log.read_text()
+    assert f"go on with: zoo train --resume {folder}\n" in said
+    assert "Traceback" not in said
+    _, place = read_state(folder / "state.safetensors")
+    assert place.updates > 0
 
 
 def test_killed_at_random_moments(launcher: Launcher, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ VARIANTS = {
     },
     "workers": {"workers": 2},
     "sgd": {"model": "shelf/restless", "opt": "sgd", "lr": 0.1, "sched": "step", "decay_epochs": 1},
-    "half": {"amp": True, "channels_last": False},
+    "half": {"amp": True, "channels_last": False, "batch_size": 512},
     "lookahead": {"opt": "lookahead_adam"},
 }
 
@@ -98,16 +98,16 @@ def test_interrupted_and_resumed_is_the_same_bit_for_bit(config, tmp_path, name)
     variant = VARIANTS[name]
     soft = "mixup" in variant
     loss = "shelf/soft_interrupting" if soft else "shelf/interrupting"
-    whole = config(**variant, epochs=3, loss={loss: {"after": 1000}})
-    train(whole, tmp_path / "whole")
-    broken = config(**variant, epochs=3, loss={loss: {"after": 5}})
+    # The first call of the loss is a trial.
+    train(config(**variant, loss={loss: {"after": 1000}}), tmp_path / "whole")
+    broken = config(**variant, loss={loss: {"after": 4}})
     outcome = train(broken, tmp_path / "broken")
     sessions = 1
     while outcome.signal:
         assert outcome.signal == signal.SIGINT
         outcome = resume(tmp_path / "broken", {})
         sessions += 1
-    assert sessions > 2
+    assert sessions > 1
     assert weights(tmp_path / "broken") == weights(tmp_path / "whole")
     assert weights(tmp_path / "broken", "best") == weights(tmp_path / "whole", "best")
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")

@@ -15,7 +15,8 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> bytes:
     from matplotlib.figure import Figure
 
     epochs = [row["epoch"] + 1 for row in rows]
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.6))
+    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.14, top=0.82, wspace=0.18)
     panels = figure.subplots(1, 3)
     drawn = (
         ("loss", (("train_loss", "training"), ("eval_loss", "evaluation"))),
@@ -33,5 +34,5 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> bytes:
             panel.legend()
     figure.suptitle(title)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
+    figure.savefig(stream, format="png", dpi=100)
     return stream.getvalue()
