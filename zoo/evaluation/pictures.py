@@ -58,8 +58,8 @@ def heat_map(confusion: Tensor, order: np.ndarray[Any, Any]) -> str:
     pixels = np.empty((blocks, blocks, 4), np.uint8)
     pixels[..., :3] = (225, 65, 50)
     pixels[range(blocks), range(blocks), :3] = (45, 120, 220)
-    # From a tenth on, where there is anything: less could not be seen.
-    pixels[..., 3] = np.round(255 * np.where(share > 0, 0.1 + 0.9 * np.sqrt(share), 0))
+    # From a fifth on, where there is anything: less could not be seen.
+    pixels[..., 3] = np.round(255 * np.where(share > 0, 0.2 + 0.8 * np.sqrt(share), 0))
     return _url(Image.fromarray(pixels, "RGBA"), "PNG")
 
 
