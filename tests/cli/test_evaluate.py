@@ -216,7 +216,14 @@ def test_a_class_that_validation_lacks(evaluate):
 
 def test_coarser_level(evaluate):
     Path("dotted.py").write_text(PLUGIN)
-    arguments = ("-p", "./dotted.py", "--checkpoint", "long.safetensors", "--dataset", "dotted/dots")
+    arguments = (
+        "-p",
+        "./dotted.py",
+        "--checkpoint",
+        "long.safetensors",
+        "--dataset",
+        "dotted/dots",
+    )
     result = evaluate(*arguments, "--level", "low")
     assert result.exit_code == 0, result.stderr
     assert "At the level of low:" in result.stdout

@@ -26,6 +26,7 @@ from zoo.cli.output import (
     write_file,
 )
 from zoo.errors import UsageError, ZooError
+from zoo.evaluation.needs import need
 from zoo.evaluation.results import RESULT_COLUMNS
 from zoo.names import one_line
 
@@ -148,6 +149,7 @@ def command(
           --report report/
       zoo evaluate --ensemble resnet20.safetensors,small_cnn.safetensors --dataset cifar10
     """
+    need("torchmetrics", what="zoo evaluate")
     check_output_file(output, force)
     _check_report(report, force)
     networks = _networks(model, checkpoint, num_classes, ensemble)
@@ -205,8 +207,6 @@ def _check_report(folder: Path | None, force: bool) -> None:
     """Refuse a report folder that is in use or cannot be made, before any work is done for it."""
     if folder is None:
         return
-    from zoo.evaluation.needs import need
-
     need("matplotlib", "jinja2", what="--report")
     if folder.exists() and any(folder.iterdir()) and not force:
         raise UsageError(f"{folder} exists and is not empty: choose another name or add --force")
@@ -330,7 +330,7 @@ def _evaluate(members: Sequence[Member], images: Any, level: Sequence[str], devi
             group_names=names,
             progress=progress,
         )
-    inputs = [next(iter(member.loader)).images for member in members]
+    inputs = [next(batch.images for batch in each.loader if len(batch.images)) for each in members]
     speed = measure_speed([member.model for member in members], inputs, device)
     return replace(result, speed=speed)
 
