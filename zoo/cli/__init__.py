@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list-datasets": ("zoo.cli.list_others:datasets", "List data sets."),
     "list-recipes": ("zoo.cli.list_recipes:command", "List recipes for training."),
     "list-backends": ("zoo.cli.list_others:backends", "List engines that run networks."),
+    "data": ("zoo.cli.data:command", "Look through a data set: how large, how clean."),
     "info": ("zoo.cli.info:command", "Show all that is known about a model, loss, ..."),
     "predict": ("zoo.cli.predict:command", "Classify images with a pretrained model."),
     "train": ("zoo.cli.train:command", "Train a classifier, or go on with a run."),
@@ -46,6 +47,9 @@ def _load_own(name: str) -> click.Command:
     command: click.Command = getattr(importlib.import_module(module), attribute)
     # The group's plugin options are understood after the command too, as pytest users expect.
     command.params += plugin_options(hidden=True)
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            part.params += plugin_options(hidden=True)
     return command
 
 

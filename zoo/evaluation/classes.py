@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from zoo.data.datasets.words import imagenet_words
 from zoo.errors import UsageError
 
 _SHOWN = 3
+_WORDNET_ID = re.compile(r"n\d{8}")
+
+
+def readable(classes: Sequence[str]) -> Sequence[str]:
+    """Class names, or their words where all are WordNet ids, as ImageNet's folders have it."""
+    if not all(map(_WORDNET_ID.fullmatch, classes)):
+        return classes
+    words = imagenet_words()
+    return [words.get(name, name) for name in classes]
 
 
 def match_classes(

@@ -22,6 +22,8 @@ _INK, _MUTED, _LINE, _ACCENT, _BAD = _COLOURS
 
 def reliability_chart(bins: Sequence[Bin]) -> str:
     """Accuracy over confidence, and below how many images there are; as SVG."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (upper, lower) = _figure(5.2, 5.0, rows=2, height_ratios=[3, 1], sharex=True)
     width = bins[0].high - bins[0].low
     filled = [each for each in bins if each.images]
@@ -39,11 +41,14 @@ def reliability_chart(bins: Sequence[Bin]) -> str:
     lower.set_xlim(0, 100)
     lower.set_ylabel("images")
     lower.set_xlabel("confidence, %")
+    lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     return _svg(figure, "reliability")
 
 
 def confidence_chart(right: Sequence[float], wrong: Sequence[float]) -> str:
     """Histogram of the confidence of right and of wrong predictions, in [0, 1]; as SVG."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, (axes,) = _figure(5.2, 5.0)
     edges = [5 * i for i in range(21)]
     axes.hist(
@@ -58,7 +63,8 @@ def confidence_chart(right: Sequence[float], wrong: Sequence[float]) -> str:
     axes.set_xlim(0, 100)
     axes.set_xlabel("confidence, %")
     axes.set_ylabel("images")
-    legend = axes.legend(frameon=False, loc="upper left", labelcolor=_INK)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    legend = axes.legend(frameon=False, loc="best", labelcolor=_INK)
     legend.set_in_layout(False)
     return _svg(figure, "confidence")
 
@@ -112,7 +118,7 @@ def _svg(figure: Any, name: str) -> str:
     import matplotlib
 
     stream = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
     with matplotlib.rc_context(settings):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()

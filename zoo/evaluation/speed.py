@@ -53,11 +53,12 @@ def measure_speed(
 def _times(models: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[float]:
     """Seconds of each call, after one in which plans are made and memory is taken."""
     seconds: list[float] = []
-    wait = torch.cuda.synchronize if inputs[0].is_cuda else lambda: None
+    on_cuda = inputs[0].is_cuda
     while len(seconds) <= _CALLS or sum(seconds[1:]) < _SECONDS:
         begun = time.perf_counter()
         for model, images in zip(models, inputs, strict=True):
             model(images)
-        wait()
+        if on_cuda:
+            torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
     return seconds[1:]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.errors import DataError, PluginError, UnknownName, UsageError
 from zoo.models import create_dataset
 from zoo.registry import get_registry, load_target
-
-if TYPE_CHECKING:
-    import torch
 
 VALIDATION = ("val", "validation", "test")
 """Splits to evaluate on, the first that there is."""
@@ -23,7 +20,7 @@ def open_dataset(
     split: str | None = None,
     root: str | os.PathLike[str] | None = None,
     **kwargs: Any,
-) -> torch.utils.data.Dataset[Any]:
+) -> Any:
     """Open one split of a data set: what every command calls.
 
     Args:
@@ -44,6 +41,7 @@ def open_dataset(
         PluginError: it does not keep the contract.
     """
     path = _as_path(name_or_path)
+    dataset: Any
     if path is None:
         if root is not None:
             kwargs["root"] = root
