@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoo
 
-IMAGES = 12_800
+IMAGES = 6_400
 
 
 @zoo.hookimpl

@@ -34,7 +34,7 @@ from zoo.files import replacing
 
 HERE = Path(__file__).parent
 CASES = (("small_cnn", 32), ("small_cnn", 128), ("resnet20", 128))
-EPOCHS = 4
+EPOCHS = 3
 
 
 def plain_loop(model_name: str, batch: int) -> None:
@@ -93,9 +93,11 @@ def speed(printed: str) -> float:
     return statistics.median(figures[1:])
 
 
-def measure_loop(rounds: int) -> list[dict[str, object]]:
-    rows = []
+def measure_loop(rounds: int, only: str | None) -> dict[str, dict[str, object]]:
+    rows: dict[str, dict[str, object]] = {}
     for model, batch in CASES:
+        if only not in (None, model):
+            continue
         samples: dict[str, list[float]] = {"zoo train": [], "plain loop": []}
         disturbed = []
         for number in range(rounds):
@@ -121,7 +123,7 @@ def measure_loop(rounds: int) -> list[dict[str, object]]:
         for name, values in samples.items():
             row[name] = {"images_per_second": statistics.median(values), "samples": values}
         row["disturbance"] = disturbed
-        rows.append(row)
+        rows[f"{model}, batch {batch}"] = row
     return rows
 
 
@@ -210,6 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", choices=("loop", "digits", "freeze"))
+    parser.add_argument("--model", help="of the loop, this one alone; other results stay")
     parser.add_argument("--plain", nargs=2, metavar=("MODEL", "BATCH"), help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "training.json")
     options = parser.parse_args()
@@ -220,7 +223,7 @@ def main() -> None:
     document["header"] = {"date": datetime.now(UTC).isoformat(timespec="seconds")}
     document["header"] |= describe_machine()
     jobs = {
-        "loop": lambda: measure_loop(options.rounds),
+        "loop": lambda: document.get("loop", {}) | measure_loop(options.rounds, options.model),
         "digits": lambda: measure_digits(options.rounds),
         "freeze": lambda: measure_freeze(options.rounds),
     }

@@ -48,8 +48,9 @@ class Task:
     loss: Criterion
 
     def example(self) -> Tensor:
-        """Two grey images of the model's size."""
-        return torch.zeros(2, *self.preprocessing["input_size"])
+        """Two images of noise in the model's size, normalised."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(2, *self.preprocessing["input_size"], generator=generator)
 
 
 def compose(config: TrainConfig) -> Task:
@@ -188,7 +189,7 @@ def _model_kwargs(
 
 
 def _try(task: Task, name: str) -> None:
-    """Let the model and the loss run once on grey images, so that sizes that do not fit show."""
+    """Let the model and the loss run once on noise, so that sizes that do not fit show."""
     example = task.example()
     classes = len(task.data.classes)
     size = "x".join(map(str, example.shape[1:]))

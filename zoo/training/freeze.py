@@ -64,7 +64,7 @@ def split_model(task: Task) -> tuple[nn.Module, nn.Module]:
         model.eval()
         backbone = copy.deepcopy(model)
         backbone.set_submodule(name, nn.Identity())
-        example = torch.rand(task.example().shape, generator=torch.Generator().manual_seed(0))
+        example = task.example()
         with torch.no_grad():
             features = backbone(example)
             same = isinstance(features, Tensor) and _gives(head, features, model(example))
@@ -83,14 +83,19 @@ def _gives(head: nn.Module, features: Tensor, logits: Tensor) -> bool:
         return False
 
 
-def fast_features(task: Task, backbone: nn.Module, device: torch.device) -> Features:
+def fast_features(
+    task: Task, backbone: nn.Module, device: torch.device, note: Callable[[str], None]
+) -> Features:
     """The frozen part as a function, on a device; without gradients."""
+    run: Features = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device.type == "cpu" and task.config.optimize:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that some network is faster as it is
-            run: Features = zoo.optimize(backbone, task.example())
-    else:
-        run = backbone.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            warnings.simplefilter("ignore", UserWarning)  # told by the note
+            fast = zoo.optimize(backbone, task.example())
+        if fast.reason is None:
+            run = fast
+        else:
+            note(f"the frozen part runs in PyTorch: {fast.reason}")
 
     def features(images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -110,7 +115,7 @@ def cached_features(
     Raises:
         FeaturesError: the cache cannot be written.
     """
-    prepared = cache(partial(fast_features, task, backbone, device))  # only if it is needed
+    prepared = cache(partial(fast_features, task, backbone, device, note))  # only if it is needed
 
     def of(dataset: ImagesInMemory) -> ImagesInMemory:
         key = _key(task, backbone, dataset, device)

@@ -353,7 +353,7 @@ class _Session:
         task.model.eval().requires_grad_(False)
         head.requires_grad_(True)
         if task.train.stages or task.train.fit is not task.evaluation.fit:
-            return head, fast_features(task, backbone, accelerator.device), None
+            return head, fast_features(task, backbone, accelerator.device, self._note), None
         with accelerator.main_process_first():
             train, evaluation = cached_features(task, backbone, accelerator.device, self._note)
         loaders = (
