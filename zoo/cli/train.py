@@ -13,6 +13,7 @@ from zoo.cli.output import Column, note, print_rows
 from zoo.errors import UsageError
 from zoo.evaluation.needs import need
 from zoo.training.config import SETTINGS, Named, kind_of, parse_yaml
+from zoo.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from zoo.training.session import Outcome
@@ -121,6 +122,7 @@ def command(
       torchrun --nproc-per-node 2 -m zoo train --dataset digits --model cifar/small_cnn -b 32
     """
     need("accelerate", "matplotlib", "tensorboard", "timm", "yaml", what="training", extra="train")
+    keep_freed_memory()
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     if resume is not None:
         if output is not None or force:
