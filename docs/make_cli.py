@@ -29,7 +29,10 @@ def reference() -> str:
     for name in COMMANDS:
         command = main.get_command(click.Context(main), name)
         assert command is not None
-        parts += [f"### zoo {name}", "", "```text", help_text(command, f"zoo {name}"), "```", ""]
+        within = command.commands if isinstance(command, click.Group) else {}
+        commands = {name: command, **{f"{name} {part}": each for part, each in within.items()}}
+        for full, each in commands.items():
+            parts += [f"### zoo {full}", "", "```text", help_text(each, f"zoo {full}"), "```", ""]
     return "\n".join(parts)
 
 

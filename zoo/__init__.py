@@ -12,6 +12,7 @@ from typing import Any
 from zoo._version import __version__
 from zoo.errors import (
     AmbiguousName,
+    DataError,
     PluginError,
     UnknownName,
     UsageError,
@@ -52,6 +53,7 @@ __all__ = [
     "Backend",
     "Catalog",
     "Command",
+    "DataError",
     "Dataset",
     "Loss",
     "PluginError",

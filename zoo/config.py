@@ -37,6 +37,13 @@ def cache_dir() -> str:
     return os.path.join(_xdg("XDG_CACHE_HOME", "~/.cache"), "zoo")
 
 
+def data_dir() -> str:
+    """Return the folder in which data sets lie, each in one of its own name. It may not exist."""
+    if value := os.environ.get("ZOO_DATA_DIR"):
+        return os.path.abspath(os.path.expanduser(value))
+    return os.path.join(_xdg("XDG_DATA_HOME", "~/.local/share"), "zoo")
+
+
 def config_file() -> str:
     """Return the path of the user's ``config.toml``. It may not exist."""
     return os.path.join(_xdg("XDG_CONFIG_HOME", "~/.config"), "zoo", "config.toml")

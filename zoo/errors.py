@@ -32,3 +32,7 @@ class PluginError(ZooError):
 
 class WeightsError(ZooError):
     """Weights are missing, damaged, or do not fit the model."""
+
+
+class DataError(ZooError):
+    """Images or labels of a data set are missing, damaged, or not laid out as they should be."""

@@ -117,7 +117,8 @@ def create_model(
             Where it differs from the pretrained weights', the classifier starts at random.
         in_chans: channels of the input. Pretrained first convolutions are adapted.
         checkpoint_path: a local file whose weights to load instead (safetensors, or a
-            ``torch.save`` of tensors); every tensor must fit.
+            ``torch.save`` of tensors); every tensor must fit. A checkpoint of zoo's own must be
+            of this architecture (:func:`zoo.checkpoints.load_model` needs no name).
         kwargs: passed to the model's factory.
 
     Returns:
@@ -159,8 +160,10 @@ def create_model(
             model, f"{entry.name}.{tag}", spec, weights, num_classes=num_classes, in_chans=in_chans
         )
     elif checkpoint_path is not None:
+        from zoo.checkpoints import check_architecture
         from zoo.weights import load_checkpoint
 
+        check_architecture(checkpoint_path, entry.name)
         load_checkpoint(model, checkpoint_path)
     model.pretrained_cfg = _pretrained_cfg(model, spec, tag, weights)  # type: ignore[assignment]
     return model

@@ -118,7 +118,12 @@ class Augmentation:
     ``"batch"`` a tensor ``(N, C, H, W)``, uint8 or float in [0, 1]. With
     ``targets="unchanged"`` it is ``aug(images) -> images``; with ``"soft"`` it is
     ``aug(images, targets) -> (images, targets)`` and the targets are ``(N, num_classes)``
-    probabilities. A factory that declares ``generator`` is given a ``torch.Generator``.
+    probabilities. A batch augmentation may return float32 in [0, 1] for uint8.
+
+    A factory that declares ``generator`` is given a ``torch.Generator`` to draw from. One of
+    level ``"batch"`` whose spec says ``per_sample`` takes none: ``aug`` is called with ``keys=``,
+    int64 ``(N,)``, and what happens to an image may depend on its own key alone
+    (``zoo.data.randomness.uniform`` makes random numbers of keys).
     """
 
     name: str
@@ -127,6 +132,7 @@ class Augmentation:
     targets: Literal["unchanged", "soft"] = "unchanged"
     license: str | None = None
     paper: str | None = None
+    per_sample: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,21 @@ class Loss:
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Labelled images. ``factory(*, split, transform=None, **kwargs)`` returns a map-style
-    ``torch.utils.data.Dataset`` of ``(image, class_index)`` with the attribute ``classes``.
+    ``torch.utils.data.Dataset`` of ``(image, class_index)`` with these attributes:
+
+    - ``classes``, a sequence of str;
+    - ``targets``, an int64 tensor ``(N,)`` of class indices;
+    - ``images``, a tensor ``(N, C, H, W)`` of uint8 or of float32 in [0, 1], where they fit in
+      memory; or ``paths``, a sequence of the names of N image files.
+
+    Data that lie on disk are named by the keyword argument ``root``, a folder. Where it is legal,
+    ``download=True`` fetches them. A factory whose splits depend on what lies there has an
+    attribute ``find_splits(root)``, which returns their names.
+
+    Attributes:
+        input_size: of all images, where they have the same.
+        mean, std: per-channel statistics of the training images, in [0, 1].
+        recipe: name of the training recipe that is used where none is named.
     """
 
     name: str
@@ -159,7 +179,10 @@ class Dataset:
     task: str = "classification"
     num_classes: int | None = None
     input_size: tuple[int, int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     splits: tuple[str, ...] = ("train", "test")
+    recipe: str | None = None
     license: str | None = None
     source: str | None = None
 

@@ -157,6 +157,7 @@ _RULES: dict[type, dict[str, _Rule]] = {
         "targets": _one_of("unchanged", "soft"),
         "license": _text.or_none(),
         "paper": _text.or_none(),
+        "per_sample": _Rule("a bool", lambda value: isinstance(value, bool)),
     },
     Loss: {
         "factory": _target,
@@ -175,7 +176,10 @@ _RULES: dict[type, dict[str, _Rule]] = {
         "task": _text,
         "num_classes": _positive.or_none(),
         "input_size": _size.or_none(),
+        "mean": _mean.or_none(),
+        "std": _std.or_none(),
         "splits": _Rule("a tuple of at least one str", _tuple_of(_is_text, 1)),
+        "recipe": _text.or_none(),
         "license": _text.or_none(),
         "source": _text.or_none(),
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -66,7 +66,7 @@ def load_pretrained(
     left_out: set[str] = set()
     if classes is not None and num_classes != classes:
         state, left_out = _drop_classifier(state, model, classes, num_classes)
-    _load(model, state, name, left_out)
+    load_state(model, state, name, left_out)
 
 
 def load_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
@@ -76,7 +76,45 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
         WeightsError: the file is absent, damaged, holds more than tensors, or does not fit.
     """
     file = Path(os.path.expanduser(path))
-    _load(model, _without_wrappers(read(file), model), str(file), set())
+    load_state(model, _without_wrappers(read(file), model), str(file))
+
+
+def load_state(
+    model: nn.Module, state: StateDict, name: str, left_out: Container[str] = ()
+) -> None:
+    """Load a state dict that must fit but for the tensors left out.
+
+    Args:
+        name: whose weights they are, for messages.
+
+    Raises:
+        WeightsError: names what is missing, unknown or of another shape.
+    """
+    mismatched = _mismatched(state, model)
+    fitting = {key: tensor for key, tensor in state.items() if key not in mismatched}
+    try:
+        missing, unexpected = model.load_state_dict(fitting, strict=False)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise WeightsError(one_line(f"the weights {name} do not fit the model: {error}")) from error
+    missing = [key for key in missing if key not in left_out and key not in mismatched]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for keys, what in (
+            (missing, "missing"),
+            (unexpected, "unknown to the model"),
+            (
+                [
+                    f"{key} {tuple(ours.shape)} for {tuple(theirs.shape)}"
+                    for key, (ours, theirs) in mismatched.items()
+                ],
+                "of another shape",
+            ),
+        )
+        if keys
+    ]
+    if problems:
+        hint = _hint(mismatched)
+        raise WeightsError(f"the weights {name} do not fit the model: {'; '.join(problems)}{hint}")
 
 
 def locate(source: str, sha256: str | None = None) -> Path:
@@ -276,35 +314,6 @@ def _drop_classifier(
             if name not in own and tensor.ndim and tensor.shape[0] == classes
         }
     return {name: tensor for name, tensor in state.items() if name not in left_out}, left_out
-
-
-def _load(model: nn.Module, state: StateDict, name: str, left_out: set[str]) -> None:
-    """Load a state dict that must fit but for the tensors left out."""
-    mismatched = _mismatched(state, model)
-    fitting = {key: tensor for key, tensor in state.items() if key not in mismatched}
-    try:
-        missing, unexpected = model.load_state_dict(fitting, strict=False)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise WeightsError(one_line(f"the weights {name} do not fit the model: {error}")) from error
-    missing = [key for key in missing if key not in left_out and key not in mismatched]
-    problems = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for keys, what in (
-            (missing, "missing"),
-            (unexpected, "unknown to the model"),
-            (
-                [
-                    f"{key} {tuple(ours.shape)} for {tuple(theirs.shape)}"
-                    for key, (ours, theirs) in mismatched.items()
-                ],
-                "of another shape",
-            ),
-        )
-        if keys
-    ]
-    if problems:
-        hint = _hint(mismatched)
-        raise WeightsError(f"the weights {name} do not fit the model: {'; '.join(problems)}{hint}")
 
 
 def _hint(mismatched: dict[str, tuple[Tensor, Tensor]]) -> str:

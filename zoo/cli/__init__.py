@@ -26,8 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list-losses": ("zoo.cli.list_others:losses", "List losses."),
     "list-datasets": ("zoo.cli.list_others:datasets", "List data sets."),
     "list-backends": ("zoo.cli.list_others:backends", "List engines that run networks."),
+    "data": ("zoo.cli.data:command", "Look through a data set: how large, how clean."),
     "info": ("zoo.cli.info:command", "Show all that is known about a model, loss, ..."),
     "predict": ("zoo.cli.predict:command", "Classify images with a pretrained model."),
+    "evaluate": ("zoo.cli.evaluate:command", "Evaluate a model or an ensemble on a data set."),
     "optimize": ("zoo.cli.optimize:command", "Optimize a model for inference, and save it."),
     "plugins": ("zoo.cli.plugins:command", "Show the installed plugins and their state."),
     "ops": ("zoo.cli.ops:command", "Show the native kernels and what this machine runs."),
@@ -43,6 +45,9 @@ def _load_own(name: str) -> click.Command:
     command: click.Command = getattr(importlib.import_module(module), attribute)
     # The group's plugin options are understood after the command too, as pytest users expect.
     command.params += plugin_options(hidden=True)
+    if isinstance(command, click.Group):
+        for part in command.commands.values():
+            part.params += plugin_options(hidden=True)
     return command
 
 

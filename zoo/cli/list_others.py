@@ -99,6 +99,7 @@ datasets = _listing(
         Column("num_classes", title="classes", right=True),
         Column("input_size", title="input", show=human_size, right=True),
         Column("splits", show=joined),
+        Column("recipe"),
         _LICENSE,
         Column("source", shrink=True),
     ],

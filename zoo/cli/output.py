@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,3 +216,12 @@ def write_file(path: Path, data: str | bytes) -> None:
 def note(message: str) -> None:
     """Print a line of progress or advice to stderr."""
     click.echo(message, err=True)
+
+
+@contextmanager
+def noted_warnings() -> Iterator[None]:
+    """Tell the warnings of a block on stderr, such as that a model runs as it is."""
+    with warnings.catch_warnings(record=True, category=UserWarning, action="always") as caught:
+        yield
+    for warning in caught:
+        note(f"Warning: {warning.message}")

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from zoo.cli.networks import Network, check_device, network_options, optimizes
 from zoo.cli.output import (
     Column,
     check_output_file,
     format_rows,
     note,
+    noted_warnings,
     write_file,
 )
 from zoo.data.find import Found, find_images
-from zoo.errors import UsageError, WeightsError
 from zoo.evaluation.results import ImageResult
-from zoo.registry import get_registry
 
 _COLUMNS = [
     Column("image"),
@@ -36,19 +35,7 @@ _MANY = 250
 
 @click.command("predict")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--model", required=True, metavar="NAME", help="Model, with .TAG for its weights.")
-@click.option(
-    "--checkpoint",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Weights to load from a file instead of the pretrained ones.",
-)
-@click.option(
-    "--num-classes",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Outputs of the model that the checkpoint is of.  [default: the model's own]",
-)
+@network_options
 @click.option(
     "--topk",
     type=click.IntRange(min=1),
@@ -90,7 +77,7 @@ _MANY = 250
 @click.option("--force", is_flag=True, help="Overwrite the output file.")
 def command(
     images: tuple[str, ...],
-    model: str,
+    model: str | None,
     checkpoint: Path | None,
     num_classes: int | None,
     topk: int,
@@ -111,22 +98,16 @@ def command(
     Examples:
       zoo predict cat.jpg --model efficientnet-lite/efficientnet_lite0
       zoo predict photos/ 'more/**/*.png' --model timm/resnet50.a1_in1k --format json
+      zoo predict photos/ --checkpoint runs/a/best.safetensors
     """
     check_output_file(output, force)
-    if num_classes is not None and checkpoint is None:
-        raise UsageError("--num-classes needs --checkpoint: pretrained weights have their own head")
-    # Names are checked before torch is imported, which takes seconds.
-    entry, tag = get_registry().resolve_weights(model)
-    if checkpoint is None and not entry.tags:
-        raise WeightsError(
-            f"{entry.name} has no pretrained weights: give some with --checkpoint FILE, or choose "
-            "one of the models that zoo list-models --pretrained shows"
-        )
+    network = Network.named(model, checkpoint, num_classes)
     found = list(find_images(images))
     if any(image.error is None for image in found):
-        name = entry.name if tag is None else f"{entry.name}.{tag}"
-        optimize = _optimizes(optimize, device, len(found))
-        results = _predict(found, name, checkpoint, num_classes, topk, batch_size, device, optimize)
+        many = len(found) >= _MANY
+        results = _predict(
+            found, network, topk, batch_size, device, optimizes(optimize, device, many)
+        )
     else:
         # Importing torch and loading a model would only delay the bad news.
         results = [ImageResult(image.path, error=image.error) for image in found]
@@ -143,43 +124,17 @@ def command(
         raise SystemExit(1)
 
 
-def _optimizes(wanted: bool | None, device: str, images: int) -> bool:
-    if wanted and device != "cpu":
-        raise UsageError(f"--optimize is for the CPU: leave out --device {device}")
-    return (device == "cpu" and images >= _MANY) if wanted is None else wanted
-
-
 def _predict(
-    found: list[Found],
-    model: str,
-    checkpoint: Path | None,
-    num_classes: int | None,
-    topk: int,
-    batch_size: int,
-    device: str,
-    optimize: bool,
+    found: list[Found], network: Network, topk: int, batch_size: int, device: str, optimize: bool
 ) -> list[ImageResult]:
-    import torch
-
     from zoo.evaluation.predict import class_names, predict_images
-    from zoo.models import create_model
 
-    try:
-        torch.zeros(1, device=device).item()  # a meta tensor holds no number
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"device {device!r} cannot be used: {reason}") from error
-    network = create_model(
-        model,
-        pretrained=checkpoint is None,
-        num_classes=num_classes,
-        checkpoint_path=str(checkpoint) if checkpoint else None,
-    )
-    labels = class_names(network)
+    check_device(device)
+    model = network.load()
     results = predict_images(
-        network,
+        model,
         found,
-        labels=labels,
+        labels=class_names(model),
         topk=topk,
         batch_size=batch_size,
         device=device,
@@ -187,12 +142,8 @@ def _predict(
     )
     hidden = len(found) <= batch_size or not sys.stderr.isatty()
     shown = click.progressbar(results, length=len(found), file=sys.stderr, hidden=hidden)
-    recording = warnings.catch_warnings(record=True, category=UserWarning, action="always")
-    with recording as caught, shown:
-        done = list(shown)
-    for warning in caught:  # that the model runs as it is
-        note(f"Warning: {warning.message}")
-    return done
+    with noted_warnings(), shown:
+        return list(shown)
 
 
 def _json_rows(results: list[ImageResult]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from zoo.data.images import ImageError
+from zoo.data.normalize import normalize
 from zoo.errors import UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -84,14 +85,22 @@ class EvalTransform:
             channels=channels,
             crop=(height, width),
             resize=resize,
-            mean=_per_channel(config.get("mean") or IMAGENET_MEAN, channels, "mean"),
-            std=_per_channel(config.get("std") or IMAGENET_STD, channels, "std"),
+            mean=per_channel(config.get("mean") or IMAGENET_MEAN, channels, "mean"),
+            std=per_channel(config.get("std") or IMAGENET_STD, channels, "std"),
             interpolation=interpolation,
             crop_mode=crop_mode,
         )
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return the image as float32 (channels, height, width).
+        """Return the image as float32 (channels, height, width), normalised.
+
+        Raises:
+            ImageError: the image is so thin that resizing it would take gigabytes.
+        """
+        return normalize(self.pixels(image), self.mean, self.std)
+
+    def pixels(self, image: Image.Image) -> torch.Tensor:
+        """Return the image resized and cropped, uint8 (channels, height, width).
 
         Raises:
             ImageError: the image is so thin that resizing it would take gigabytes.
@@ -103,9 +112,7 @@ class EvalTransform:
         pixels = torch.from_numpy(np.array(self._cropped(image)))
         if self.channels == 1:
             pixels = pixels.unsqueeze(-1)
-        mean = torch.tensor(self.mean).view(-1, 1, 1)
-        std = torch.tensor(self.std).view(-1, 1, 1)
-        return pixels.permute(2, 0, 1).float().div(255).sub_(mean).div_(std)
+        return pixels.permute(2, 0, 1)
 
     def _scaled(self, width: int, height: int) -> tuple[int, int]:
         to_height, to_width = self.resize
@@ -137,7 +144,8 @@ def _offset(size: int, target: int) -> int:
     return (target - size) // 2 if target > size else -round((size - target) / 2)
 
 
-def _per_channel(values: Any, channels: int, name: str) -> tuple[float, ...]:
+def per_channel(values: Any, channels: int, name: str) -> tuple[float, ...]:
+    """Fit a mean or std to the number of channels."""
     given = tuple(float(value) for value in values)
     if len(given) == channels:
         return given

@@ -1,0 +1,450 @@
+"""``zoo evaluate``: figures of models on a data set."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo.cli.networks import Network, check_device, network_options, optimizes
+from zoo.cli.output import (
+    Column,
+    check_output_file,
+    format_csv,
+    format_json,
+    format_table,
+    note,
+    noted_warnings,
+    write_file,
+)
+from zoo.errors import UsageError, ZooError
+from zoo.evaluation.results import FIGURES, RESULT_COLUMNS, result_row
+
+if TYPE_CHECKING:
+    from zoo.evaluation.outcomes import Member
+    from zoo.evaluation.report import Report, Summary
+
+_SHOWN_CLASSES = 20  # in a table; of more, those with the lowest F1
+_LINE_EVERY = 10  # seconds between lines of progress where there is no terminal
+
+
+@click.command("evaluate")
+@network_options
+@click.option(
+    "--ensemble",
+    metavar="A,B,...",
+    help="Average the probabilities of several models, given as names or files with commas.",
+)
+@click.option("--dataset", required=True, metavar="NAME|PATH", help="A name, a folder or a CSV.")
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder that holds the data set.  [default: ZOO_DATA_DIR/NAME]",
+)
+@click.option("--dataset-download", is_flag=True, help="Download the data set if it is absent.")
+@click.option(
+    "--split", metavar="NAME", help="Split.  [default: the first of val, validation and test]"
+)
+@click.option(
+    "--level",
+    multiple=True,
+    metavar="NODE",
+    help="Report at a coarser level too: take the classes below a node of the data set's "
+    "hierarchy, such as dog, for one; '*' for all nodes right above classes. May be repeated.",
+)
+@click.option(
+    "--batch-size",
+    "-b",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Images per forward pass.",
+)
+@click.option(
+    "--workers",
+    "-j",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Processes that read images; 0: threads of this one.",
+)
+@click.option(
+    "--input-size",
+    type=click.IntRange(min=1),
+    nargs=3,
+    metavar="C H W",
+    help="Size of the model's input.  [default: what its weights ask for]",
+)
+@click.option(
+    "--optimize/--no-optimize",
+    default=None,
+    help="Whether zoo.optimize runs the models.  [default: on the CPU]",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--report",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write report.json, results.csv and index.html into a folder.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="JSON has everything, CSV a row per model in timm's columns.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the result to a file instead of stdout.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the output file and the report.")
+def command(
+    model: str | None,
+    checkpoint: Path | None,
+    num_classes: int | None,
+    ensemble: str | None,
+    dataset: str,
+    data_dir: Path | None,
+    dataset_download: bool,
+    split: str | None,
+    level: tuple[str, ...],
+    batch_size: int,
+    workers: int,
+    input_size: tuple[int, int, int] | None,
+    optimize: bool | None,
+    device: str,
+    report: Path | None,
+    format_: str,
+    output: Path | None,
+    force: bool,
+) -> None:
+    """Evaluate a model, or an ensemble, on a data set.
+
+    Top-1 and top-5 accuracy, precision, recall and F1 of each class and their means over classes,
+    the confusion matrix, negative log-likelihood, expected calibration error, 95 % bootstrap
+    intervals, latency and throughput. Shares are in per cent. An image that cannot be read is
+    reported and left out, and the exit code is 1.
+
+    \b
+    Examples:
+      zoo evaluate --checkpoint runs/a/best.safetensors --dataset digits
+      zoo evaluate --model timm/resnet50.a1_in1k --dataset imagenet --data-dir /data/ilsvrc \\
+          --report report/
+      zoo evaluate --ensemble resnet20.safetensors,small_cnn.safetensors --dataset cifar10
+    """
+    check_output_file(output, force)
+    _check_report(report, force)
+    networks = _networks(model, checkpoint, num_classes, ensemble)
+    optimize = optimizes(optimize, device)
+
+    from zoo.data.datasets import open_dataset, splits, validation_split
+
+    split = split or validation_split(splits(dataset, data_dir))
+    if split is None:
+        raise UsageError(
+            f"{dataset} has none of the splits val, validation and test: name one with --split "
+            f"({', '.join(splits(dataset, data_dir))})"
+        )
+    download = {"download": True} if dataset_download else {}
+    images = open_dataset(dataset, split=split, root=data_dir, **download)
+    check_device(device)
+    begun = time.monotonic()
+    with noted_warnings():
+        members, rows = _members(
+            networks, dataset, images, input_size, batch_size, workers, optimize, device
+        )
+        result, seconds = _evaluate(members, images, level, device)
+    header = {
+        "model": " + ".join(network.title for network in networks),
+        "dataset": dataset,
+        "split": split,
+        "images": len(result.outcomes.targets),
+        "unreadable": _unreadable(members, images),
+        "classes": len(images.classes),
+        "level": list(level),
+        "batch_size": batch_size,
+        "workers": workers,
+        "optimized": optimize,
+        "seconds": seconds,
+        "images_per_second": len(result.outcomes.targets) / seconds,
+        "seconds_with_loading": time.monotonic() - begun,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["zoo", *sys.argv[1:]]),
+        **_machine(),
+    }
+    results = _results(result, rows)
+    document = {"header": header, "results": results, **result.document()}
+    if report is not None:
+        from zoo.evaluation.page import write_report
+
+        write_report(report, document, result, images)
+        note(f"wrote {report / 'index.html'}")
+    text = _text(document, result, format_)
+    if output is not None:
+        write_file(output, text + "\n")
+    else:
+        click.echo(text)
+    if header["unreadable"]:
+        raise SystemExit(1)
+
+
+def _check_report(folder: Path | None, force: bool) -> None:
+    """Refuse a report folder that is in use or cannot be made, before any work is done for it."""
+    if folder is None:
+        return
+    from zoo.evaluation.needs import need
+
+    need("matplotlib", "jinja2", what="--report")
+    if folder.exists() and any(folder.iterdir()) and not force:
+        raise UsageError(f"{folder} exists and is not empty: choose another name or add --force")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def _networks(
+    model: str | None, checkpoint: Path | None, num_classes: int | None, ensemble: str | None
+) -> list[Network]:
+    if ensemble is None:
+        return [Network.named(model, checkpoint, num_classes)]
+    if model is not None or checkpoint is not None or num_classes is not None:
+        raise UsageError("--ensemble names all the models: leave out --model and --checkpoint")
+    names = [name.strip() for name in ensemble.split(",") if name.strip()]
+    if len(names) < 2:
+        raise UsageError("--ensemble needs two models or more, with commas between them")
+    return [
+        Network.named(None, Path(name)) if Path(name).is_file() else Network.named(name, None)
+        for name in names
+    ]
+
+
+def _members(
+    networks: Sequence[Network],
+    dataset: str,
+    images: Any,
+    input_size: tuple[int, int, int] | None,
+    batch_size: int,
+    workers: int,
+    optimize: bool,
+    device: str,
+) -> tuple[list[Member], list[dict[str, Any]]]:
+    """Load the models, and say of each what the table of results does."""
+    import torch
+
+    import zoo
+    from zoo.data.loader import Loader
+    from zoo.data.pipeline import eval_transform
+    from zoo.evaluation.classes import match_classes
+    from zoo.evaluation.outcomes import Member
+    from zoo.evaluation.predict import class_names
+
+    members, rows = [], []
+    for network in networks:
+        model = network.load().eval()
+        config = dict(getattr(model, "pretrained_cfg", None) or {})
+        if input_size is not None:
+            config |= {"input_size": input_size, "resize_size": None}
+        config = {name: value for name, value in config.items() if value is not None}
+        transform = eval_transform(**config)
+        labels = class_names(model)
+        rows.append(
+            {
+                "model": network.title,
+                "img_size": transform.input_size[1],
+                "param_count": sum(each.numel() for each in model.parameters()),
+                "crop_pct": config.get("crop_pct", 0.875),
+                "interpolation": config.get("interpolation", "bicubic"),
+            }
+        )
+        model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        example = torch.randn(1, *transform.input_size, device=device)
+        with torch.inference_mode():
+            outputs = model(example).shape[-1]
+        if optimize:
+            note(f"optimizing {network.title}")
+            model = zoo.optimize(model, example)
+        columns = match_classes(network.title, outputs, labels, dataset, images.classes)
+        loader = Loader(images, batch_size, transform=transform, workers=workers, on_error="skip")
+        members.append(
+            Member(
+                network.title,
+                model,
+                loader,
+                None if columns is None else torch.tensor(columns),
+            )
+        )
+    return members, rows
+
+
+def _evaluate(
+    members: Sequence[Member], images: Any, level: Sequence[str], device: str
+) -> tuple[Report, float]:
+    """Evaluate, then measure; returns the seconds of the former."""
+    import torch
+
+    from zoo.evaluation.classes import grouped
+    from zoo.evaluation.report import evaluate
+    from zoo.evaluation.speed import measure_speed
+
+    groups, names = None, list[str]()
+    if level:
+        hierarchy = getattr(images, "hierarchy", None)
+        if hierarchy is None:
+            raise UsageError("--level: this data set has no hierarchy above its classes")
+        indices, names = grouped(hierarchy, level, images.classes)
+        groups = torch.tensor(indices)
+    begun = time.monotonic()
+    with _progress(len(images)) as progress:
+        result = evaluate(
+            members,
+            images.classes,
+            device=device,
+            groups=groups,
+            group_names=names,
+            progress=progress,
+        )
+    seconds = time.monotonic() - begun
+    inputs = [next(iter(member.loader)).images for member in members]
+    speed = measure_speed([member.model for member in members], inputs, device)
+    return replace(result, speed=speed), seconds
+
+
+@contextmanager
+def _progress(images: int) -> Iterator[Any]:
+    """Show progress on stderr: a bar on a terminal, else a line now and then."""
+    if sys.stderr.isatty():
+        with click.progressbar(length=images, label="evaluating", file=sys.stderr) as bar:
+            yield bar.update
+        return
+    done, told = 0, time.monotonic()
+
+    def update(more: int) -> None:
+        nonlocal done, told
+        done += more
+        if time.monotonic() - told >= _LINE_EVERY:
+            told = time.monotonic()
+            note(f"evaluated {done} of {images} images")
+
+    yield update
+
+
+def _unreadable(members: Sequence[Member], images: Any) -> list[dict[str, str]]:
+    reasons: dict[int, str] = {}
+    for member in members:
+        reasons |= member.loader.skipped  # type: ignore[attr-defined]
+    paths = getattr(images, "paths", None)
+    return [
+        {"image": str(paths[index]) if paths is not None else str(index), "error": reason}
+        for index, reason in sorted(reasons.items())
+    ]
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    from zoo.benchmark.machine import describe_machine
+
+    found = describe_machine()
+    return {
+        "cpu": found["cpu"],
+        "versions": {**found["versions"], "torch": torch.__version__},
+    }
+
+
+def _results(result: Report, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for the models together, then one for each of them if they are several."""
+    if len(rows) == 1:
+        figures = result.summary.figures
+        return [result_row(rows[0], figures["top1"].value, figures["top5"].value)]
+    figures = result.summary.figures
+    together = {
+        "model": " + ".join(row["model"] for row in rows),
+        "param_count": sum(row["param_count"] for row in rows),
+    }
+    each = [
+        result_row(
+            row,
+            100 * float(outcomes.correct.double().mean()),
+            100 * float(outcomes.among_best.double().mean()),
+        )
+        for row, outcomes in zip(rows, result.by_member, strict=True)
+    ]
+    return [result_row(together, figures["top1"].value, figures["top5"].value), *each]
+
+
+def _text(document: dict[str, Any], result: Report, format_: str) -> str:
+    if format_ == "json":
+        return format_json(document)
+    if format_ == "csv":
+        return format_csv(document["results"], RESULT_COLUMNS)
+    header, speed = document["header"], result.speed
+    parts = [
+        f"{header['model']} on {header['dataset']} ({header['split']}): {header['images']} images, "
+        f"{header['classes']} classes",
+        _figures(result.summary),
+        _classes(result.summary),
+    ]
+    if len(document["results"]) > 1:
+        parts.append(format_table(document["results"][1:], _MEMBER_COLUMNS))
+    if result.coarse is not None:
+        named = ", ".join(header["level"])
+        parts += [f"At the level of {named}:", _figures(result.coarse), _classes(result.coarse)]
+    assert speed is not None
+    parts.append(
+        f"{header['images_per_second']:.4g} images/s with reading; the model alone "
+        f"{speed.throughput:.4g} images/s in batches of {speed.batch_size}, "
+        f"{speed.latency_ms:.3g} ms for one ({speed.device}, {speed.threads} threads)"
+    )
+    return "\n\n".join(parts)
+
+
+def _figures(summary: Summary) -> str:
+    rows = [{"figure": FIGURES[name], **asdict(figure)} for name, figure in summary.figures.items()]
+    for row in rows:
+        decimals = 3 if row["figure"] == FIGURES["nll"] else 2
+        row["value"] = f"{row['value']:.{decimals}f}"
+        if row["low"] is not None:
+            row["interval"] = f"{row['low']:.{decimals}f}..{row['high']:.{decimals}f}"
+    columns = [Column("figure"), Column("value", right=True), Column("interval", "95 % interval")]
+    return format_table(rows, columns)
+
+
+_CLASS_COLUMNS = [
+    Column("class", shrink=True),
+    Column("images", right=True),
+    *(Column(name, show="{:.1f}".format, right=True) for name in ("precision", "recall", "f1")),
+]
+_MEMBER_COLUMNS = [
+    Column("model", "member"),
+    Column("top1", "top-1", right=True),
+    Column("top5", "top-5", right=True),
+]
+
+
+def _classes(summary: Summary) -> str:
+    rows = summary.rows()
+    if len(rows) <= _SHOWN_CLASSES:
+        return format_table(rows, _CLASS_COLUMNS)
+    known = [row for row in rows if row["f1"] is not None]
+    lowest = sorted(known, key=lambda row: row["f1"])[:_SHOWN_CLASSES]
+    return (
+        format_table(lowest, _CLASS_COLUMNS)
+        + f"\n(the {len(lowest)} classes with the lowest F1; --format json has all {len(rows)})"
+    )

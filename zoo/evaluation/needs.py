@@ -1,0 +1,16 @@
+"""Packages that only parts of an evaluation need."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from zoo.errors import UsageError
+
+
+def need(*packages: str, what: str) -> None:
+    """Raise UsageError unless packages are installed."""
+    absent = [package for package in packages if find_spec(package) is None]
+    if absent:
+        raise UsageError(
+            f"{what} needs {' and '.join(absent)}: run pip install 'zoo-vision[evaluation]'"
+        )
