@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,7 +94,8 @@ def classes_chart(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _short(name: str, limit: int = 28) -> str:
-    # A dollar would begin a formula.
+    # Names of folders may hold bytes that are no text; a dollar would begin a formula.
+    name = name.encode(errors="replace").decode()
     name = name if len(name) <= limit else name[: limit - 1] + "…"
     return name.replace("$", r"\$")
 
@@ -119,7 +121,9 @@ def _svg(figure: Any, name: str) -> str:
 
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # The page's fonts count, not those that matplotlib lays text out by.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
