@@ -44,6 +44,17 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(_pixels(open_image(str(path))), _pixels(upright))
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_exif_orientation_of_plain_tiffs(tmp_path: Path, mode: str) -> None:
+    """Pillow turns TIFFs itself, but for uncompressed ones that it maps into memory."""
+    upright = _gradient().convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.tif", exif=exif)
+    shown = open_image(str(tmp_path / "photo.tif"))
+    assert np.array_equal(_pixels(shown), _pixels(upright.convert("RGB")))
+
+
 @pytest.mark.parametrize(
     ("mode", "suffix"),
     [("L", "png"), ("1", "png"), ("P", "png"), ("P", "gif"), ("CMYK", "jpg"), ("CMYK", "tif"),

@@ -129,7 +129,7 @@ def zoo_datasets() -> list[zoo.Dataset]:
             input_size=(3, 32, 32),
             mean=(0.5071, 0.4865, 0.4409),
             std=(0.2673, 0.2564, 0.2762),
-            recipe="cifar100",
+            recipe="cifar10",
             source="https://www.cs.toronto.edu/~kriz/cifar.html",
         ),
         zoo.Dataset(

@@ -250,8 +250,8 @@ def _page(document: Mapping[str, Any]) -> str:
         {
             "what": "identical" if group["exact"] else "nearly identical",
             "where": "between splits" if group["across_splits"] else "within a split",
-            "labels": joined(list(dict.fromkeys(image["label"] for image in group["images"]))),
-            "images": joined([_name(image) for image in group["images"]]),
+            "labels": _some(list(dict.fromkeys(image["label"] for image in group["images"]))),
+            "images": _some([_name(image) for image in group["images"]]),
         }
         for group in document["duplicates"]
     ]
@@ -301,6 +301,11 @@ def _section(title: str, rows: Sequence[Any], columns: Sequence[Column | str]) -
     shown = [{"image": _name(row), **row} if "index" in row else row for row in rows[:_SHOWN]]
     more = f"\n... and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
     return [f"{title} ({len(rows):,})\n" + format_table(shown, columns) + more]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 4 else ""
+    return joined(names[:3] if more else names) + more
 
 
 def _name(image: Mapping[str, Any]) -> str:

@@ -42,7 +42,8 @@ def open_image(path: str, channels: int = 3) -> Image.Image:
             ``PIL.Image.MAX_IMAGE_PIXELS``, 179 million).
     """
     try:
-        with Image.open(path) as image:
+        # By name Pillow maps some TIFFs into memory, and forgets to turn them.
+        with open(path, "rb") as file, Image.open(file) as image:
             image.load()
             upright = _upright(image)
     except UnidentifiedImageError as error:

@@ -72,12 +72,14 @@ def scan(
         for split, dataset in datasets.items():
             targets = dataset.targets.tolist()
             paths = getattr(dataset, "paths", None)
+            # Threads decode files side by side; on pixels in memory they would only wait in turn.
+            apply: Any = map if paths is None else pool.map
             for start in range(0, len(targets), _AT_ONCE):
                 numbers = range(start, min(start + _AT_ONCE, len(targets)))
                 with warnings.catch_warnings():
                     # Pillow warns of odd metadata, and of large images at half the size it refuses.
                     warnings.simplefilter("ignore")
-                    looks = list(pool.map(lambda n, of=dataset: _look_at(of, n), numbers))
+                    looks = list(apply(lambda n, of=dataset: _look_at(of, n), numbers))
                 for number, look in zip(numbers, looks, strict=True):
                     samples.append(
                         Sample(
