@@ -87,7 +87,7 @@ def classes_chart(rows: Sequence[dict[str, Any]]) -> str:
     axes.set_yticks(list(places), [_short(row["class"]) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     low = min(row["f1_low"] for row in rows)
-    axes.set_xlim(max(0.0, min(low - 3, 90.0)), 101)
+    axes.set_xlim(max(-1.0, min(low - 3, 90.0)), 101)
     axes.set_xlabel("F1, %")
     axes.grid(axis="y", visible=False)
     return _svg(figure, "classes")
