@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from zoo.data.randomness import generator_of, symmetric_beta, uniform
+from zoo.data.randomness import normal, subkeys, symmetric_beta, uniform
 from zoo.errors import UsageError
 
 Range = float | Sequence[float]
@@ -93,18 +93,32 @@ class BatchRotation:
         low, high = _range(self.degrees, 0.0)
         angle = torch.deg2rad(low + (high - low) * uniform(keys, 1)[0])
         height, width = images.shape[2:]
-        cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-        # In units of half the width and height, in which a rotation is not one.
-        rows = [cos, -sin * height / width, zero, sin * width / height, cos, zero]
-        turn = torch.stack(rows, 1).view(-1, 2, 3).float()
-        grid = F.affine_grid(turn, list(images.shape), align_corners=False)
+        cos, sin = (part.float().view(-1, 1, 1) for part in (angle.cos(), angle.sin()))
+        # grid_sample counts from -1 to 1 on both sides of the image, from edge to edge.
+        y = ((2 * torch.arange(height) + 1) / height - 1).view(-1, 1)
+        x = (2 * torch.arange(width) + 1) / width - 1
+        across = cos * x - sin * (height / width) * y
+        down = sin * (width / height) * x + cos * y
+        grid = torch.stack([across, down], dim=-1)
         pixels = _as_float(images) - self.fill
         turned = F.grid_sample(pixels, grid, self.interpolation, "zeros", align_corners=False)
         return turned.add_(self.fill)
 
 
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and torchvision weigh
-_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+def _colour_matrices() -> tuple[Tensor, Tensor, Tensor]:
+    """Return what greys, colours, and colours a quarter turn on, are of RGB: float64 (3, 3)."""
+    yiq = torch.tensor(
+        [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]],
+        dtype=torch.float64,
+    )
+    grey, quarter = torch.zeros_like(yiq), torch.zeros_like(yiq)
+    grey[0, 0] = quarter[2, 1] = 1
+    quarter[1, 2] = -1
+    grey, quarter = (torch.linalg.solve(yiq, part @ yiq) for part in (grey, quarter))
+    return grey, torch.eye(3, dtype=torch.float64) - grey, quarter
+
+
+_GREY, _COLOUR, _QUARTER = _colour_matrices()
 
 
 @dataclass(frozen=True)
@@ -126,7 +140,7 @@ class BatchColorJitter:
 
     def __call__(self, images: Tensor, *, keys: Tensor) -> Tensor:
         """Return float32 ``(N, C, H, W)``; of images without three channels colour stays."""
-        samples, channels, height, width = images.shape
+        samples, channels = images.shape[:2]
         draws = uniform(keys, 4)
         settings = (self.brightness, self.contrast, self.saturation)
         ranges = [_range(setting, 1.0, least=0.0) for setting in settings]
@@ -134,30 +148,21 @@ class BatchColorJitter:
             low + (high - low) * draw for (low, high), draw in zip(ranges, draws, strict=False)
         )
         if channels == 3:
-            grey = torch.tensor(_GREY, dtype=torch.float64)
             low, high = _range(self.hue, 0.0)
-            colours = _turned_colours(low + (high - low) * draws[3], saturation)
+            turn = 2 * torch.pi * (low + (high - low) * draws[3])
+            along, aside = saturation * turn.cos(), saturation * turn.sin()
+            colours = _GREY + _COLOUR * along.view(-1, 1, 1) + _QUARTER * aside.view(-1, 1, 1)
+            grey = _GREY[0]
         else:
+            colours = torch.eye(channels, dtype=torch.float64)
             grey = torch.full((channels,), 1 / channels, dtype=torch.float64)
-            colours = torch.eye(channels, dtype=torch.float64).expand(samples, -1, -1)
-        values = images.float().view(samples, channels, height * width)
+        values = images.float().reshape(samples, channels, -1)
         white = 1.0 if images.is_floating_point() else 255.0
         mean_grey = values.mean(2).double() @ grey
         matrix = colours * (brightness * contrast / white).view(-1, 1, 1)
         offset = (brightness * (1 - contrast) * mean_grey / white).view(-1, 1, 1)
         changed = torch.baddbmm(offset.float(), matrix.float(), values)
         return changed.clamp_(0, 1).view(images.shape)
-
-
-def _turned_colours(turns: Tensor, saturation: Tensor) -> Tensor:
-    """Return matrices ``(N, 3, 3)`` that turn the hue and scale the saturation."""
-    to_yiq = torch.tensor(_YIQ, dtype=torch.float64)
-    angle = 2 * math.pi * turns
-    cos, sin, zero = saturation * angle.cos(), saturation * angle.sin(), torch.zeros_like(angle)
-    rows = [torch.ones_like(angle), zero, zero, zero, cos, -sin, zero, sin, cos]
-    turn = torch.stack(rows, 1).view(-1, 3, 3)
-    matrices: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq
-    return matrices
 
 
 @dataclass(frozen=True)
@@ -181,11 +186,13 @@ class Cutout:
         size = torch.where(draws[2] < self.p, self.size, 0)
         top = (draws[0] * height).long() - size // 2
         left = (draws[1] * width).long() - size // 2
-        square = _box(top, left, top + size, left + size, height, width)
+        rows, columns = _sides(top, left, top + size, left + size, height, width)
+        cut = (rows[:, :, None] & columns[:, None, :]).unsqueeze(1).to(images.dtype)
         fill = torch.tensor(self.fill).view(-1, 1, 1)
         if not images.is_floating_point():
             fill = (255 * fill).round()
-        return torch.where(square, fill.to(images.dtype), images)
+        # Multiplying is ten times as quick as a masked copy.
+        return images * (1 - cut) + fill.to(images.dtype) * cut
 
 
 @dataclass(frozen=True)
@@ -216,32 +223,52 @@ class Erasing:
     def __call__(self, images: Tensor, *, keys: Tensor) -> Tensor:
         """Return images of the same shape and dtype; few change, so they do one by one."""
         result = images.clone(memory_format=torch.contiguous_format)
-        chosen = uniform(keys, 1)[0] < self.p
-        for row in chosen.nonzero().flatten().tolist():
-            self._erase(result[row], generator_of(int(keys[row])))
+        draws = uniform(keys, 2 + 4 * self.count)
+        chosen = (draws[0] < self.p).nonzero().flatten()
+        keys, draws = keys[chosen], draws[:, chosen]
+        number = 1 + (draws[1] * self.count).long()
+        for rectangle in range(self.count):
+            top, left, bottom, right = self._rectangle(
+                draws[2 + 4 * rectangle :][:4], number, *images.shape[2:]
+            )
+            bottom = torch.where(rectangle < number, bottom, top)
+            rows, columns = _sides(top, left, bottom, right, *images.shape[2:])
+            which, y, x = (rows[:, :, None] & columns[:, None, :]).nonzero(as_tuple=True)
+            result[chosen[which], :, y, x] = self._colours(
+                subkeys(keys, rectangle), which, y * images.shape[3] + x, images
+            )
         return result
 
-    def _erase(self, image: Tensor, generator: torch.Generator) -> None:
-        channels, height, width = image.shape
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        number = 1 + int(torch.rand((), generator=generator) * self.count)
-        for _ in range(number):
-            area, shape, down, right = torch.rand(4, generator=generator).tolist()
-            area = (
-                height * width / number * (self.scale[0] + area * (self.scale[1] - self.scale[0]))
-            )
-            low, high = map(math.log, self.ratio)
-            shape = math.exp(low + shape * (high - low))
-            # A rectangle that is too long for the image keeps its area as far as it can.
-            tall = min(height, max(1, round(math.sqrt(area * shape)), math.ceil(area / width)))
-            wide = min(width, max(1, round(area / tall)))
-            top, left = int(down * (height - tall + 1)), int(right * (width - wide + 1))
-            size = {"pixel": (channels, tall, wide), "rand": (channels, 1, 1), "const": (1, 1, 1)}
-            noise = torch.randn(size[self.mode], generator=generator)
-            colour = (noise * (0 if self.mode == "const" else std) + mean).clamp(0, 1)
-            if not image.is_floating_point():
-                colour = (255 * colour).round()
-            image[:, top : top + tall, left : left + wide] = colour.to(image.dtype)
+    def _rectangle(
+        self, draws: Tensor, number: Tensor, height: int, width: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return top, left, bottom and right of a rectangle per image."""
+        least, most = self.scale
+        area = height * width / number * (least + draws[0] * (most - least))
+        low, high = map(math.log, self.ratio)
+        shape = torch.exp(low + draws[1] * (high - low))
+        # A rectangle that is too long for the image keeps its area as far as it can.
+        tall = torch.maximum((area * shape).sqrt().round(), (area / width).ceil()).clamp(1, height)
+        wide = (area / tall).round().clamp(1, width)
+        top = (draws[2] * (height - tall + 1)).long()
+        left = (draws[3] * (width - wide + 1)).long()
+        return top, left, top + tall.long(), left + wide.long()
+
+    def _colours(self, keys: Tensor, which: Tensor, places: Tensor, images: Tensor) -> Tensor:
+        """Return what pixels ``(M,)`` of the chosen images are painted with: ``(M, C)``."""
+        channels = images.shape[1]
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        if self.mode == "const":
+            colours = mean.expand(len(which), channels)
+        elif self.mode == "rand":
+            colours = (mean + std * normal(keys[:, None], torch.arange(channels)))[which]
+        else:
+            numbers = places[:, None] * channels + torch.arange(channels)
+            colours = mean + std * normal(keys[which, None], numbers)
+        colours = colours.clamp(0, 1)
+        if not images.is_floating_point():
+            colours = (255 * colours).round()
+        return colours.to(images.dtype)
 
 
 @dataclass(frozen=True)
@@ -277,30 +304,27 @@ class Mix:
         if samples % 2:
             partners[-1] = samples - 1
         u, v, chance, switch, down, right = uniform(keys, 6)
-        height, width = images.shape[2:]
-        kept = torch.ones(samples, 1, 1, dtype=torch.float64)
-        area = torch.ones(samples, dtype=torch.float64)
-        cuts = switch < (self.switch_prob if self.mixup_alpha else 1.0)
+        mixes, cuts = chance < self.prob, switch < (self.switch_prob if self.mixup_alpha else 1.0)
+        share = torch.ones(samples, dtype=torch.float64)  # of the targets that an image keeps
         if self.mixup_alpha:
-            area = symmetric_beta(u, v, self.mixup_alpha)
-            kept = area.view(-1, 1, 1)
+            share = torch.where(mixes, symmetric_beta(u, v, self.mixup_alpha), share)
+        weights = share.float().view(-1, 1, 1)  # of its pixels
         if self.cutmix_alpha:
-            side = (1 - symmetric_beta(u, v, self.cutmix_alpha)).sqrt()
+            height, width = images.shape[2:]
+            side = (1 - symmetric_beta(u, v, self.cutmix_alpha)).sqrt() * (cuts & mixes)
             half_height, half_width = (side * height / 2).long(), (side * width / 2).long()
             y, x = (down * height).long(), (right * width).long()
-            cut = _box(
+            rows, columns = _sides(
                 y - half_height, x - half_width, y + half_height, x + half_width, height, width
-            )[:, 0]
-            left_over = 1 - cut.double().mean((1, 2))
-            kept = torch.where(cuts.view(-1, 1, 1), (~cut).double(), kept)
-            area = torch.where(cuts, left_over, area)
-        mixed = (chance < self.prob).double()
-        area = 1 - mixed * (1 - area)
-        kept = (1 - mixed.view(-1, 1, 1) * (1 - kept)).float().unsqueeze(1)
-        pixels, share = _as_float(images), area.to(targets.dtype).unsqueeze(1)
+            )
+            cut = (rows[:, :, None] & columns[:, None, :]).float()
+            weights = torch.where(cuts.view(-1, 1, 1), 1, weights) * (1 - cut)
+            kept = 1 - rows.sum(1) * columns.sum(1) / (height * width)
+            share = torch.where(cuts, kept.double(), share)
+        pixels = _as_float(images)
         return (
-            torch.lerp(pixels[partners], pixels, kept),
-            torch.lerp(targets[partners], targets, share),
+            torch.lerp(pixels.index_select(0, partners), pixels, weights.unsqueeze(1)),
+            torch.lerp(targets[partners], targets, share.to(targets.dtype).unsqueeze(1)),
         )
 
 
@@ -336,11 +360,10 @@ def _range(setting: Range, centre: float, least: float = -math.inf) -> tuple[flo
     return float(low), float(high)
 
 
-def _box(
+def _sides(
     top: Tensor, left: Tensor, bottom: Tensor, right: Tensor, height: int, width: int
-) -> Tensor:
-    """Return bool ``(N, 1, height, width)``: which pixels lie in a box per image."""
+) -> tuple[Tensor, Tensor]:
+    """Return which rows and columns a box per image covers: bool (N, height), (N, width)."""
     y, x = torch.arange(height), torch.arange(width)
     rows = (y >= top[:, None]) & (y < bottom[:, None])
-    columns = (x >= left[:, None]) & (x < right[:, None])
-    return (rows[:, :, None] & columns[:, None, :]).unsqueeze(1)
+    return rows, (x >= left[:, None]) & (x < right[:, None])

@@ -13,6 +13,7 @@ from zoo.config import data_dir
 from zoo.data.datasets.base import ImageFiles, Transform
 from zoo.data.datasets.folder import class_folders, images_below
 from zoo.data.datasets.hierarchy import Hierarchy
+from zoo.data.datasets.words import imagenet_words
 from zoo.names import one_line
 
 DEVKIT = os.path.join("ILSVRC2012_devkit_t12", "data")
@@ -79,7 +80,7 @@ class ImageNet(ImageFiles):
                 if wnid in index:
                     paths.append(path)
                     targets.append(index[wnid])
-        words = devkit.words if devkit else _timm_words()
+        words = devkit.words if devkit else imagenet_words()
         classes = [words.get(wnid, wnid) for wnid in self.wnids]
         super().__init__(paths, targets, classes, transform)
         self.hierarchy = (
@@ -164,12 +165,3 @@ def _labelled(path: str, truth: Sequence[str]) -> str:
             "ILSVRC2012_val_00000001.JPEG: the label is found by it"
         )
     return truth[number - 1]
-
-
-def _timm_words() -> dict[str, str]:
-    try:
-        import timm.data
-    except ImportError:
-        return {}
-    info: Any = timm.data.ImageNetInfo("imagenet-22k")  # type: ignore[attr-defined]
-    return dict(zip(info.label_names(), info.label_descriptions(), strict=True))

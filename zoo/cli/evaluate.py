@@ -7,32 +7,33 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.cli.evaluate_output import format_report, result_rows
 from zoo.cli.networks import Network, check_device, network_options, optimizes
 from zoo.cli.output import (
-    Column,
     check_output_file,
     format_csv,
     format_json,
-    format_table,
+    human_size,
     note,
     noted_warnings,
     write_file,
 )
 from zoo.errors import UsageError, ZooError
-from zoo.evaluation.results import FIGURES, RESULT_COLUMNS, result_row
+from zoo.evaluation.needs import need
+from zoo.evaluation.results import RESULT_COLUMNS
+from zoo.names import one_line
 
 if TYPE_CHECKING:
     from zoo.evaluation.outcomes import Member
-    from zoo.evaluation.report import Report, Summary
+    from zoo.evaluation.report import Report
 
-_SHOWN_CLASSES = 20  # in a table; of more, those with the lowest F1
 _LINE_EVERY = 10  # seconds between lines of progress where there is no terminal
 
 
@@ -148,12 +149,14 @@ def command(
           --report report/
       zoo evaluate --ensemble resnet20.safetensors,small_cnn.safetensors --dataset cifar10
     """
+    need("torchmetrics", what="zoo evaluate")
     check_output_file(output, force)
     _check_report(report, force)
     networks = _networks(model, checkpoint, num_classes, ensemble)
     optimize = optimizes(optimize, device)
 
     from zoo.data.datasets import open_dataset, splits, validation_split
+    from zoo.evaluation.classes import readable
 
     split = split or validation_split(splits(dataset, data_dir))
     if split is None:
@@ -162,14 +165,15 @@ def command(
             f"({', '.join(splits(dataset, data_dir))})"
         )
     download = {"download": True} if dataset_download else {}
-    images = open_dataset(dataset, split=split, root=data_dir, **download)
+    images: Any = open_dataset(dataset, split=split, root=data_dir, **download)
+    images.classes = readable(images.classes)
     check_device(device)
     begun = time.monotonic()
     with noted_warnings():
         members, rows = _members(
             networks, dataset, images, input_size, batch_size, workers, optimize, device
         )
-        result, seconds = _evaluate(members, images, level, device)
+        result = _evaluate(members, images, level, device)
     header = {
         "model": " + ".join(network.title for network in networks),
         "dataset": dataset,
@@ -177,25 +181,20 @@ def command(
         "images": len(result.outcomes.targets),
         "unreadable": _unreadable(members, images),
         "classes": len(images.classes),
-        "level": list(level),
+        "level": ["all right above the classes" if node == "*" else node for node in level],
         "batch_size": batch_size,
         "workers": workers,
         "optimized": optimize,
-        "seconds": seconds,
-        "images_per_second": len(result.outcomes.targets) / seconds,
-        "seconds_with_loading": time.monotonic() - begun,
+        "seconds": time.monotonic() - begun,
+        "images_per_second": len(result.outcomes.targets) / result.seconds,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["zoo", *sys.argv[1:]]),
         **_machine(),
     }
-    results = _results(result, rows)
-    document = {"header": header, "results": results, **result.document()}
+    document = {"header": header, "results": result_rows(result, rows), **result.document()}
     if report is not None:
-        from zoo.evaluation.page import write_report
-
-        write_report(report, document, result, images)
-        note(f"wrote {report / 'index.html'}")
-    text = _text(document, result, format_)
+        _write_report(report, document, result, images)
+    text = format_report(document, result, format_)
     if output is not None:
         write_file(output, text + "\n")
     else:
@@ -208,8 +207,6 @@ def _check_report(folder: Path | None, force: bool) -> None:
     """Refuse a report folder that is in use or cannot be made, before any work is done for it."""
     if folder is None:
         return
-    from zoo.evaluation.needs import need
-
     need("matplotlib", "jinja2", what="--report")
     if folder.exists() and any(folder.iterdir()) and not force:
         raise UsageError(f"{folder} exists and is not empty: choose another name or add --force")
@@ -217,6 +214,15 @@ def _check_report(folder: Path | None, force: bool) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise ZooError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def _write_report(folder: Path, document: dict[str, Any], result: Report, images: Any) -> None:
+    from zoo.evaluation.page import render
+
+    write_file(folder / "report.json", format_json(document) + "\n")
+    write_file(folder / "results.csv", format_csv(document["results"], RESULT_COLUMNS) + "\n")
+    write_file(folder / "index.html", render(document, result, images))
+    note(f"wrote {folder / 'index.html'}")
 
 
 def _networks(
@@ -274,13 +280,20 @@ def _members(
             }
         )
         model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        example = torch.randn(1, *transform.input_size, device=device)
-        with torch.inference_mode():
-            outputs = model(example).shape[-1]
+        batch = min(batch_size, len(images))  # that plans are made of beforehand
+        example = torch.randn(batch, *transform.input_size, device=device)
+        try:
+            with torch.inference_mode():
+                outputs = model(example[:1]).shape[-1]
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UsageError(
+                f"{network.title} cannot take inputs of {human_size(transform.input_size)}: "
+                f"{one_line(error)}"
+            ) from error
+        columns = match_classes(network.title, outputs, labels, dataset, images.classes)
         if optimize:
             note(f"optimizing {network.title}")
             model = zoo.optimize(model, example)
-        columns = match_classes(network.title, outputs, labels, dataset, images.classes)
         loader = Loader(images, batch_size, transform=transform, workers=workers, on_error="skip")
         members.append(
             Member(
@@ -293,10 +306,8 @@ def _members(
     return members, rows
 
 
-def _evaluate(
-    members: Sequence[Member], images: Any, level: Sequence[str], device: str
-) -> tuple[Report, float]:
-    """Evaluate, then measure; returns the seconds of the former."""
+def _evaluate(members: Sequence[Member], images: Any, level: Sequence[str], device: str) -> Report:
+    """Evaluate, then time the models."""
     import torch
 
     from zoo.evaluation.classes import grouped
@@ -310,7 +321,6 @@ def _evaluate(
             raise UsageError("--level: this data set has no hierarchy above its classes")
         indices, names = grouped(hierarchy, level, images.classes)
         groups = torch.tensor(indices)
-    begun = time.monotonic()
     with _progress(len(images)) as progress:
         result = evaluate(
             members,
@@ -320,10 +330,9 @@ def _evaluate(
             group_names=names,
             progress=progress,
         )
-    seconds = time.monotonic() - begun
-    inputs = [next(iter(member.loader)).images for member in members]
+    inputs = [next(batch.images for batch in each.loader if len(batch.images)) for each in members]
     speed = measure_speed([member.model for member in members], inputs, device)
-    return replace(result, speed=speed), seconds
+    return replace(result, speed=speed)
 
 
 @contextmanager
@@ -366,85 +375,3 @@ def _machine() -> dict[str, Any]:
         "cpu": found["cpu"],
         "versions": {**found["versions"], "torch": torch.__version__},
     }
-
-
-def _results(result: Report, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A row for the models together, then one for each of them if they are several."""
-    if len(rows) == 1:
-        figures = result.summary.figures
-        return [result_row(rows[0], figures["top1"].value, figures["top5"].value)]
-    figures = result.summary.figures
-    together = {
-        "model": " + ".join(row["model"] for row in rows),
-        "param_count": sum(row["param_count"] for row in rows),
-    }
-    each = [
-        result_row(
-            row,
-            100 * float(outcomes.correct.double().mean()),
-            100 * float(outcomes.among_best.double().mean()),
-        )
-        for row, outcomes in zip(rows, result.by_member, strict=True)
-    ]
-    return [result_row(together, figures["top1"].value, figures["top5"].value), *each]
-
-
-def _text(document: dict[str, Any], result: Report, format_: str) -> str:
-    if format_ == "json":
-        return format_json(document)
-    if format_ == "csv":
-        return format_csv(document["results"], RESULT_COLUMNS)
-    header, speed = document["header"], result.speed
-    parts = [
-        f"{header['model']} on {header['dataset']} ({header['split']}): {header['images']} images, "
-        f"{header['classes']} classes",
-        _figures(result.summary),
-        _classes(result.summary),
-    ]
-    if len(document["results"]) > 1:
-        parts.append(format_table(document["results"][1:], _MEMBER_COLUMNS))
-    if result.coarse is not None:
-        named = ", ".join(header["level"])
-        parts += [f"At the level of {named}:", _figures(result.coarse), _classes(result.coarse)]
-    assert speed is not None
-    parts.append(
-        f"{header['images_per_second']:.4g} images/s with reading; the model alone "
-        f"{speed.throughput:.4g} images/s in batches of {speed.batch_size}, "
-        f"{speed.latency_ms:.3g} ms for one ({speed.device}, {speed.threads} threads)"
-    )
-    return "\n\n".join(parts)
-
-
-def _figures(summary: Summary) -> str:
-    rows = [{"figure": FIGURES[name], **asdict(figure)} for name, figure in summary.figures.items()]
-    for row in rows:
-        decimals = 3 if row["figure"] == FIGURES["nll"] else 2
-        row["value"] = f"{row['value']:.{decimals}f}"
-        if row["low"] is not None:
-            row["interval"] = f"{row['low']:.{decimals}f}..{row['high']:.{decimals}f}"
-    columns = [Column("figure"), Column("value", right=True), Column("interval", "95 % interval")]
-    return format_table(rows, columns)
-
-
-_CLASS_COLUMNS = [
-    Column("class", shrink=True),
-    Column("images", right=True),
-    *(Column(name, show="{:.1f}".format, right=True) for name in ("precision", "recall", "f1")),
-]
-_MEMBER_COLUMNS = [
-    Column("model", "member"),
-    Column("top1", "top-1", right=True),
-    Column("top5", "top-5", right=True),
-]
-
-
-def _classes(summary: Summary) -> str:
-    rows = summary.rows()
-    if len(rows) <= _SHOWN_CLASSES:
-        return format_table(rows, _CLASS_COLUMNS)
-    known = [row for row in rows if row["f1"] is not None]
-    lowest = sorted(known, key=lambda row: row["f1"])[:_SHOWN_CLASSES]
-    return (
-        format_table(lowest, _CLASS_COLUMNS)
-        + f"\n(the {len(lowest)} classes with the lowest F1; --format json has all {len(rows)})"
-    )

@@ -11,15 +11,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.data.images import open_image
+from zoo.data.jpeg import Box, read_part
 from zoo.data.randomness import uniform
 from zoo.data.sources import to_channels, to_tensor
 from zoo.data.transforms import EvalTransform
 from zoo.errors import UsageError
 
 _ATTEMPTS = 10
-
-Box = tuple[int, int, int, int]
-"""Left, top, width, height, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +47,44 @@ class RandomResizedCrop:
             shape = math.exp(low + shape * (high - low))
             wide, tall = round(math.sqrt(area * shape)), round(math.sqrt(area / shape))
             if 0 < wide <= width and 0 < tall <= height:
-                return int(right * (width - wide + 1)), int(down * (height - tall + 1)), wide, tall
+                left, top = int(right * (width - wide + 1)), int(down * (height - tall + 1))
+                return left, top, left + wide, top + tall
         # No luck: the largest part in the middle whose shape is within the range.
         shape = min(max(width / height, self.ratio[0]), self.ratio[1])
         wide, tall = min(width, round(height * shape)), min(height, round(width / shape))
         wide, tall = max(1, wide), max(1, tall)
-        return (width - wide) // 2, (height - tall) // 2, wide, tall
+        left, top = (width - wide) // 2, (height - tall) // 2
+        return left, top, left + wide, top + tall
 
     def __call__(self, image: Any, key: int) -> Tensor:
         """Return ``(C, H, W)``, of a tensor in its dtype, of a PIL image in uint8."""
         image = to_channels(to_tensor(image), self.size[0])
-        left, top, width, height = self.box(image.shape[2], image.shape[1], key)
-        return self.scaled(image[:, top : top + height, left : left + width])
+        left, top, right, bottom = self.box(image.shape[2], image.shape[1], key)
+        return self._scaled(image[:, top:bottom, left:right])
 
-    def scaled(self, part: Tensor) -> Tensor:
-        """Scale ``(C, h, w)`` to ``(C, H, W)``, with antialiasing."""
+    def read(self, path: str, key: int) -> Tensor:
+        """Return uint8 ``(C, H, W)`` of a file.
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
+        channels, height, width = self.size
+        part = read_part(path, channels, (height, width), lambda w, h: self.box(w, h, key))
+        return self._scaled(part)
+
+    def _scaled(self, part: Tensor) -> Tensor:
+        # PyTorch has quick kernels for uint8 with the channels last, as decoders deliver them.
+        batch = part.unsqueeze(0).contiguous(memory_format=torch.channels_last)
         size = list(self.size[1:])
         if self.interpolation == "nearest":
-            return F.interpolate(part[None], size, mode="nearest-exact")[0]
-        scaled = F.interpolate(
-            part[None], size, mode=self.interpolation, antialias=True, align_corners=False
-        )[0]
-        # Cubic weights overshoot, in uint8 within PyTorch's own clamping.
-        return scaled.clamp_(0, 1) if scaled.is_floating_point() else scaled
+            scaled = F.interpolate(batch, size, mode="nearest-exact")
+        else:
+            scaled = F.interpolate(
+                batch, size, mode=self.interpolation, antialias=True, align_corners=False
+            )
+        if scaled.is_floating_point():
+            scaled.clamp_(0, 1)  # cubic weights overshoot; in uint8 PyTorch clamps
+        return scaled[0]
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,14 @@ class EvalFit:
             image = to_pil_image(to_channels(pixels, self.transform.channels))
         mode = "L" if self.transform.channels == 1 else "RGB"
         return self.transform.pixels(image if image.mode == mode else image.convert(mode))
+
+    def read(self, path: str, key: int) -> Tensor:
+        """Return uint8 ``(C, H, W)`` of a file, to the bit what the transform makes of it.
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
+        return self.transform.pixels(open_image(path, self.transform.channels))
 
 
 def check_interpolation(interpolation: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -54,6 +56,15 @@ def open_image(path: str, channels: int = 3) -> Image.Image:
         # A damaged file makes decoders raise nearly anything: struct.error, KeyError, ...
         raise ImageError(f"damaged: {type(error).__name__}: {one_line(error)}") from error
     return _flatten(upright).convert("L" if channels == 1 else "RGB")
+
+
+def ignore_pillow_warnings() -> None:
+    """Silence Pillow's warnings in this process from now on.
+
+    It warns of odd metadata, and of large images at half the size that it refuses.
+    ``warnings.catch_warnings`` would be no help to threads, which share the filters.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from zoo.config import say
+from zoo.data.ahead import ahead
 from zoo.data.pipeline import Transform
 from zoo.data.randomness import sample_keys
 from zoo.data.sources import Failure, open_source
@@ -45,7 +46,9 @@ class Loader:
         transform: what :func:`zoo.data.pipeline.train_transform` or ``eval_transform`` returns.
         seed: of the order and the augmentations.
         shuffle: in an order that differs between epochs; otherwise in that of the data set.
-        workers: processes that assemble batches ahead; with 0 this one does, when asked.
+        workers: how many assemble batches ahead; with 0 they are assembled when asked for.
+            They are threads, which decode and augment outside of Python's lock, or processes
+            where an augmentation draws from global generators, of which a process has one.
         drop_last: leave out the last batch where it is not full.
         rank, world: this process and how many share each batch. Together they see the batch of
             ``world * batch_size`` samples, each its share in order of ranks. The last shares of
@@ -99,6 +102,7 @@ class Loader:
             )
         self._length = whole if drop_last else math.ceil(samples / (batch_size * world))
         self._start = 0
+        self._numbers = _Numbers()
         self._processes: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
@@ -123,17 +127,18 @@ class Loader:
         """
         first, self._start = self._start, 0
         numbers = [(self.epoch, number) for number in range(first, self._length)]
-        here = map(self._batches.__getitem__, numbers)
-        assembled = self._ahead(numbers) if self.workers else here
-        for batch, failures in assembled:
+        for batch, failures in self._assembled(numbers):
             for failure in failures:
                 self._note(failure)
             yield batch
 
-    def _ahead(self, numbers: list[tuple[int, int]]) -> Iterator[tuple[Batch, list[Failure]]]:
+    def _assembled(self, numbers: list[tuple[int, int]]) -> Iterator[tuple[Batch, list[Failure]]]:
+        if self.workers == 0 or not numbers:
+            return map(self._batches.__getitem__, numbers)
+        if not any(stage.global_state for stage in self.transform.stages):
+            return ahead(self._batches.__getitem__, numbers, self.workers)
         if self._processes is None:
-            # The processes outlive the epoch: what an item is says its number.
-            self._numbers = _Numbers()
+            # They outlive the epoch, and so does the sampler.
             self._processes = DataLoader(
                 self._batches,
                 batch_size=None,

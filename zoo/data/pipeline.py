@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +13,10 @@ from torch.nn import functional as F
 from zoo.data.cropping import EvalFit, RandomResizedCrop, check_interpolation
 from zoo.data.normalize import normalize
 from zoo.data.randomness import subkeys
+from zoo.data.sources import Fit
 from zoo.data.stages import Chosen, Stage, create_stage
 from zoo.data.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, per_channel
 from zoo.errors import UsageError
-
-
-class Fitting(Protocol):
-    """Brings one image to the model's size."""
-
-    def __call__(self, image: Any, key: int) -> Tensor:
-        """Return uint8 ``(C, H, W)`` of a PIL image or a tensor, drawing by the key."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Transform:
     input_size: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    fit: Fitting
+    fit: Fit
     shift: Stage | None = None
     stages: tuple[Stage, ...] = ()
     num_classes: int | None = None

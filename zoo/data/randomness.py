@@ -61,6 +61,17 @@ def uniform(keys: Tensor, draws: int) -> Tensor:
     return torch.from_numpy(bits * 2.0**-53)
 
 
+def normal(keys: Tensor, numbers: Tensor) -> Tensor:
+    """Draw from the normal distribution: float32, the draw of each number from its key.
+
+    Both are int64, and broadcast. The two halves of an output go through Box and Muller's formula.
+    """
+    bits = outputs(keys.numpy().view(np.uint64), numbers.numpy().view(np.uint64))
+    halves = bits >> np.uint64(40), bits & np.uint64(2**24 - 1)
+    u, v = (torch.from_numpy(half.astype(np.float32)) * 2.0**-24 for half in halves)
+    return torch.sqrt(-2 * torch.log1p(-u)) * torch.cos(2 * torch.pi * v)
+
+
 def symmetric_beta(u: Tensor, v: Tensor, alpha: float) -> Tensor:
     """Turn two uniform tensors into draws of Beta(alpha, alpha), alpha > 0.
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from zoo.data.images import ImageError
+from zoo.data.images import ImageError, ignore_pillow_warnings
 from zoo.errors import UsageError
 
-Fit = Callable[[Any, int], Tensor]
-"""Turns a PIL image or a tensor ``(C, H, W)`` into one of the model's size, drawing by a key."""
+
+class Fit(Protocol):
+    """Brings one image to the model's size, ``(C, H, W)``, with the random numbers of a key."""
+
+    def __call__(self, image: Any, key: int) -> Tensor:
+        """Fit a PIL image, or a tensor ``(C, h, w)``, uint8 or float32 in [0, 1]."""
+
+    def read(self, path: str, key: int) -> Tensor:
+        """Fit the image in a file, uint8.
+
+        Raises:
+            ImageError: the file cannot be read.
+        """
 
 
 class Failure(NamedTuple):
@@ -61,8 +72,11 @@ def open_source(dataset: Any, fit: Fit, size: tuple[int, int, int]) -> Source:
             )
         if images.shape[2:] == size[1:]:
             return _Memory(images, targets, size[0])
-        return _Items(lambda index: images[index], targets, fit, size)
-    return _Items(lambda index: dataset[index][0], targets, fit, size)
+        return _Fitted(lambda index, key: fit(images[index], key), targets, size)
+    paths: Sequence[str] | None = getattr(dataset, "paths", None)
+    if paths is not None:
+        return _Fitted(lambda index, key: fit.read(paths[index], key), targets, size, paths)
+    return _Fitted(lambda index, key: fit(dataset[index][0], key), targets, size)
 
 
 class _Memory:
@@ -79,33 +93,39 @@ class _Memory:
         return to_channels(self.images.index_select(0, indices), self.channels), []
 
 
-class _Items:
-    """Images that are fitted to the model's size one by one."""
+class _Fitted:
+    """Images that are brought to the model's size one by one."""
 
     fitted = True
 
     def __init__(
         self,
-        open_image: Callable[[int], Any],
+        read_one: Callable[[int, int], Tensor],
         targets: Tensor,
-        fit: Fit,
         size: tuple[int, int, int],
+        paths: Sequence[str] | None = None,
     ) -> None:
-        self.open_image = open_image
+        self.read_one = read_one
         self.targets = targets
-        self.fit = fit
         self.size = size
+        self.paths = paths
+        ignore_pillow_warnings()
 
     def read(self, indices: Tensor, keys: Tensor) -> tuple[Tensor, list[Failure]]:
-        images, failures = [], []
+        batch, failures = torch.empty(0, *self.size, dtype=torch.uint8), []
+        row = 0
         for index, key in zip(indices.tolist(), keys.tolist(), strict=True):
             try:
-                images.append(self.fit(self.open_image(index), key))
+                image = self.read_one(index, key)
             except ImageError as error:
-                failures.append(Failure(index, f"sample {index}", str(error)))
-        if not images:
-            return torch.empty(0, *self.size, dtype=torch.uint8), failures
-        return torch.stack(images), failures
+                name = self.paths[index] if self.paths is not None else f"sample {index}"
+                failures.append(Failure(index, str(name), str(error)))
+                continue
+            if row == 0:
+                batch = torch.empty(len(indices), *image.shape, dtype=image.dtype)
+            batch[row] = image
+            row += 1
+        return batch[:row], failures
 
 
 def to_channels(images: Tensor, channels: int) -> Tensor:

@@ -36,6 +36,11 @@ class Stage:
     generator: torch.Generator = field(repr=False)
 
     @property
+    def global_state(self) -> bool:
+        """Whether it sets global random generators, so that no thread may run beside it."""
+        return not self.spec.per_sample
+
+    @property
     def soft(self) -> bool:
         """Whether it mixes targets."""
         return self.spec.targets == "soft"

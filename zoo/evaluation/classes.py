@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from zoo.data.datasets.words import imagenet_words
 from zoo.errors import UsageError
 
 _SHOWN = 3
+_WORDNET_ID = re.compile(r"n\d{8}")
+
+
+def readable(classes: Sequence[str]) -> Sequence[str]:
+    """Class names, or their words where all are WordNet ids, as ImageNet's folders have it."""
+    if not all(map(_WORDNET_ID.fullmatch, classes)):
+        return classes
+    words = imagenet_words()
+    return [words.get(name, name) for name in classes]
 
 
 def match_classes(
@@ -96,9 +107,11 @@ def grouped(
             nodes.append(hierarchy.find(name))
     nodes = list(dict.fromkeys(nodes))
     if empty := [node for node in nodes if not hierarchy.below(node)]:
-        raise UsageError(f"no class is below {_listed([hierarchy.words[node] for node in empty])}")
+        raise UsageError(
+            f"no class is below {_listed([hierarchy.words.get(node, node) for node in empty])}"
+        )
     groups = hierarchy.groups(nodes)
-    titles = [hierarchy.words[node].partition(",")[0] for node in nodes]
+    titles = [hierarchy.words.get(node, node).partition(",")[0] for node in nodes]
     for index, group in enumerate(groups):
         if group < 0:
             groups[index] = len(titles)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -80,12 +81,14 @@ class Report:
     Attributes:
         summary: over the classes of the data set. coarse: over groups of them, if asked for.
         outcomes: of each image. by_member: those of each member of an ensemble.
+        seconds: that it took to read the images and ask the models.
         speed: of the models alone, if it was measured.
     """
 
     summary: Summary
     outcomes: Outcomes
     by_member: tuple[Outcomes, ...]
+    seconds: float
     coarse: Summary | None = None
     speed: Speed | None = None
 
@@ -160,11 +163,14 @@ def evaluate(
         groups: int64 ``(len(classes),)``: which of ``group_names`` each class is of; the report
             then has figures over them too.
     """
+    begun = time.perf_counter()
     found = collect(members, len(classes), device=device, groups=groups, progress=progress)
+    seconds = time.perf_counter() - begun
     return Report(
         summarize(found.together, classes),
         found.together,
         found.members,
+        seconds,
         summarize(found.by_group, group_names) if found.by_group is not None else None,
     )
 

@@ -48,7 +48,7 @@ def result_row(model: Mapping[str, Any], top1: float, top5: float) -> dict[str, 
 
     ``model`` has the other columns, as far as they are known, the parameters as a number.
     """
-    row = dict.fromkeys(RESULT_COLUMNS) | dict(model)
+    row: dict[str, Any] = {**dict.fromkeys(RESULT_COLUMNS), **model}
     row["param_count"] = f"{row['param_count'] / 1e6:.2f}"
     if row["crop_pct"] is not None:
         row["crop_pct"] = f"{row['crop_pct']:.3f}"
