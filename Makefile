@@ -34,7 +34,7 @@ $(VENV)/.torch: constraints.txt
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml $(SOURCES) $(PLUGINS:%=%/pyproject.toml)
-	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[demo,plot,evaluation,dev]' $(PLUGINS:%=-e %)
+	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[demo,plot,train,evaluation,dev]' $(PLUGINS:%=-e %)
 	@touch $@
 
 install: $(VENV)/.installed

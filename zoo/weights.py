@@ -79,6 +79,26 @@ def load_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> None:
     load_state(model, _without_wrappers(read(file), model), str(file))
 
 
+def load_for_fine_tuning(model: nn.Module, path: str | os.PathLike[str], num_classes: int) -> None:
+    """Load a local checkpoint into a model of ``num_classes``; every tensor but the head must fit.
+
+    The tensors of a head with another number of classes are left out, and stay as they are.
+
+    Raises:
+        WeightsError: the file is absent, damaged, holds more than tensors, or does not fit.
+    """
+    file = Path(os.path.expanduser(path))
+    state, left_out = _without_wrappers(read(file), model), set[str]()
+    classes = {
+        ours.shape[0]
+        for ours, theirs in _mismatched(state, model).values()
+        if ours.ndim and ours.shape[1:] == theirs.shape[1:] and theirs.shape[0] == num_classes
+    }
+    if len(classes) == 1:
+        state, left_out = _drop_classifier(state, model, classes.pop(), num_classes)
+    load_state(model, state, str(file), left_out)
+
+
 def load_state(
     model: nn.Module, state: StateDict, name: str, left_out: Container[str] = ()
 ) -> None:
