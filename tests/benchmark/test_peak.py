@@ -109,6 +109,15 @@ def test_copies_of_the_weight_come_from_further_away_than_the_maps():
     assert CEILINGS.attainable_gflops(case, copies=64) == pytest.approx(cold)
 
 
+def test_a_layer_waits_for_arithmetic_or_for_the_levels_of_values_and_weights():
+    megabyte = 1 << 20
+    deep = CEILINGS.least_seconds(10**9, 1024, 1024, megabyte)
+    assert deep == pytest.approx(10**9 / 100e9)
+    # Values of 1 KiB in L1, 1 KiB of the megabyte of weights that each run reads from memory.
+    shallow = MEMORY_BOUND.least_seconds(2048, 1024, 1024, megabyte)
+    assert shallow == pytest.approx(1024 / 400e9 + 1024 / 20e9)
+
+
 def test_a_fused_pool_writes_less_and_pools_are_bound_by_bytes_alone():
     plain = parse_case("conv2d", "1,4,64,64,4,1,1,0")
     pooled = parse_case("conv2d_pool", "1,4,64,64,4,1,1,0+max2")

@@ -165,9 +165,11 @@ def test_report(evaluate):
 
 def test_ensemble(evaluate):
     result = evaluate(
-        "--ensemble", "short.safetensors,long.safetensors", "--dataset", "digits", "--format", "csv"
-    )
+        "--ensemble", "short.safetensors,long.safetensors", "--dataset", "digits",
+        "--format", "csv", "--report", "report",
+    )  # fmt: skip
     assert result.exit_code == 0, result.stderr
+    assert "Members of the ensemble" in Path("report/index.html").read_text()
     both, short, long = csv.DictReader(io.StringIO(result.stdout))
     assert both["model"] == f"{short['model']} + {long['model']}"
     assert float(both["top1"]) > float(short["top1"])
@@ -224,8 +226,9 @@ def test_coarser_level(evaluate):
         "--dataset",
         "dotted/dots",
     )
-    result = evaluate(*arguments, "--level", "low")
+    result = evaluate(*arguments, "--level", "low", "--report", "report")
     assert result.exit_code == 0, result.stderr
+    assert "At the level of low" in Path("report/index.html").read_text()
     assert "At the level of low:" in result.stdout
     (line,) = (line for line in result.stdout.splitlines() if line.startswith("low "))
     assert line.split()[1] == "4"

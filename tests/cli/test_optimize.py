@@ -53,6 +53,7 @@ def test_explanation(optimize):
     assert all("winograd" not in row["kernel"] for row in convolutions)
     for row in convolutions:
         assert 0 < float(row["percent_of_peak"]) < 120
+        assert float(row["percent_of_roofline"]) > 0.99 * float(row["percent_of_peak"])
         assert not row["why"]
     assert sum(float(row["percent"]) for row in rows) == pytest.approx(100)
     for row in rows:

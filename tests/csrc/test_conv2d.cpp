@@ -69,6 +69,9 @@ std::vector<Conv2dParams> large_cases() {
       {1, 600, 3, 5, 40, 1, 1, 0, 1, Pool::none, 1, 1, 0},    // two, of 304 and 296
       {1, 520, 1, 1, 33, 1, 1, 0, 1, Pool::none, 1, 1, 0},    // one pixel
       {2, 8, 20, 21, 600, 1, 1, 0, 1, Pool::none, 1, 1, 0},   // two slices of panels
+      {3, 290, 9, 7, 70, 1, 1, 0, 1, Pool::none, 1, 1, 0},    // read where it lies, through images
+      {2, 600, 8, 9, 80, 1, 1, 0, 2, Pool::avg, 2, 2, 0},     // groups of it, pooled
+      {1, 1024, 5, 5, 40, 1, 1, 0, 1, Pool::none, 1, 1, 0},   // pixels 4096 bytes apart
       {1, 3, 40, 40, 64, 7, 2, 3, 1, Pool::max, 3, 2, 1},     // a stem
       {1, 64, 14, 14, 96, 3, 1, 1, 1, Pool::avg, 2, 2, 0},    // two depth blocks, pooled
       {3, 3, 32, 32, 32, 3, 1, 0, 1, Pool::max, 2, 2, 0},     // the tutorial's first layer

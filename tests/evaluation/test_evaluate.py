@@ -335,6 +335,20 @@ def test_page(classes: int, tmp_path: Path) -> None:
     assert page.count('class="card"') == min(24, wrong)
 
 
+def test_names_in_charts_are_text() -> None:
+    pytest.importorskip("matplotlib")
+    from html import unescape
+
+    from zoo.evaluation.plots import classes_chart
+
+    names = ["猫", "العربية", "a $x$ b_{", "$\\frac", "<b>&amp;", "one\udce9"]
+    rows = [{"class": name, "f1": 50.0, "f1_low": 20.0, "f1_high": 80.0} for name in names]
+    chart = classes_chart(rows)
+    for name in (*names[:-1], "one?"):
+        assert f">{name}</text>" in unescape(chart), name
+    assert "<b>" not in chart
+
+
 def test_heat_map_keeps_what_is_there() -> None:
     import base64
     import io

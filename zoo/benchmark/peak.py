@@ -55,11 +55,21 @@ class Ceilings:
         inputs = case.batch * case.channels * case.height * case.width
         maps = _FLOAT * (inputs + math.prod(case.output_shape))
         weight = _FLOAT * math.prod(case.weight_shape) if case.op in WEIGHTED_OPS else 0
-        seconds = self._moving(maps, maps + weight) + self._moving(weight, maps + copies * weight)
+        seconds = self.moving(maps, maps + weight) + self.moving(weight, maps + copies * weight)
         by_memory = case.flops / seconds / 1e9
         return min(self.fma_gflops, by_memory) if case.op in WEIGHTED_OPS else by_memory
 
-    def _moving(self, size: int, held: int) -> float:
+    def least_seconds(self, flops: int, values: int, weights: int, all_weights: int) -> float:
+        """What a layer of a network takes at least, if it moves all once: its arithmetic or this.
+
+        Its values come from the smallest level that holds them (bytes), its weights from the one
+        that holds the whole network's, as each run goes through them all.
+        """
+        by_memory = self.moving(values, values) + self.moving(weights, all_weights)
+        return max(flops / (self.fma_gflops * 1e9), by_memory)
+
+    def moving(self, size: int, held: int) -> float:
+        """Seconds in which ``size`` bytes are read from the level that holds ``held``."""
         fitting = [level for level, room in self.capacity_bytes.items() if held <= room]
         return size / (self.read_gbps[(*fitting, MEMORY)[0]] * 1e9)
 

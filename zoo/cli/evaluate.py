@@ -181,7 +181,7 @@ def command(
         "images": len(result.outcomes.targets),
         "unreadable": _unreadable(members, images),
         "classes": len(images.classes),
-        "level": list(level),
+        "level": ["all right above the classes" if node == "*" else node for node in level],
         "batch_size": batch_size,
         "workers": workers,
         "optimized": optimize,

@@ -56,8 +56,8 @@ def format_report(document: dict[str, Any], result: Report, format_: str) -> str
         parts += [f"At the level of {named}:", _figures(result.coarse), _classes(result.coarse)]
     assert speed is not None
     parts.append(
-        f"{header['images_per_second']:.4g} images/s with reading; the model alone "
-        f"{speed.throughput:.4g} images/s in batches of {speed.batch_size}, "
+        f"{header['images_per_second']:,.0f} images/s with reading; the model alone "
+        f"{speed.throughput:,.0f} images/s in batches of {speed.batch_size}, "
         f"{speed.latency_ms:.3g} ms for one ({speed.device}, {speed.threads} threads)"
     )
     return "\n\n".join(parts)

@@ -40,6 +40,7 @@ _LAYERS = [
     Column("percent", title="%", show="{:.1f}".format, right=True),
     Column("gflops", title="GFLOP/s", show="{:.1f}".format, right=True),
     Column("percent_of_peak", title="% of peak", show="{:.0f}".format, right=True),
+    Column("percent_of_roofline", title="% roofline", show="{:.0f}".format, right=True),
     Column("why", title="why in PyTorch", shrink=True),
 ]
 
@@ -222,12 +223,13 @@ def _summary(name: str, example: torch.Tensor, report: Report) -> dict[str, Any]
 
 
 def _layers(report: Report) -> list[dict[str, Any]]:
-    """A row per step; the peak is that of multiply-adds in registers."""
+    """A row per step; the peak is that of multiply-adds in registers, the roofline memory's too."""
     import torch
 
     from zoo.benchmark.peak import measure
 
-    peak = measure(torch.get_num_threads()).fma_gflops
+    ceilings = measure(torch.get_num_threads())
+    peak = ceilings.fma_gflops
     total = sum(layer.seconds for layer in report.layers)
     rows = []
     for layer in report.layers:
@@ -242,6 +244,13 @@ def _layers(report: Report) -> list[dict[str, Any]]:
                 "percent": 100 * layer.seconds / total if total else None,
                 "gflops": rate,
                 "percent_of_peak": None if rate is None else 100 * rate / peak,
+                "percent_of_roofline": 100
+                * ceilings.least_seconds(
+                    layer.flops, layer.moved, layer.weights, report.weight_bytes
+                )
+                / layer.seconds
+                if layer.seconds
+                else None,
                 "why": _why(layer) if _is_foreign(layer) else None,
             }
         )

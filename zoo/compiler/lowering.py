@@ -150,10 +150,9 @@ class Lowering:
         flops: int = 0,
         weights: int = 0,
     ) -> Value:
-        """Append a step and return what it writes."""
-        sources = [value.buffer for value in reads if value is not None]
-        shape = list(writes.fake.shape)
-        self._append(Step(name, op, sources, [writes.buffer], emit, shape, flops, weights))
+        """Append a step and return what it writes; ``weights`` are bytes beside those of reads."""
+        sources = [value for value in reads if value is not None]
+        self._append(name, op, sources, [writes], emit, flops, weights)
         return writes
 
     def copy(self, source: Value, target: Value, name: str) -> None:
@@ -211,9 +210,7 @@ class Lowering:
                 views,
             )
 
-        read = [value.buffer for value in sources]
-        written = [value.buffer for value in values]
-        self._append(Step(name, target._schema.name, read, written, emit, list(fakes[0].shape)))
+        self._append(name, target._schema.name, sources, values, emit)
         return values
 
     # The walk.
@@ -226,10 +223,26 @@ class Lowering:
         self._alive.append(fake)
         return Value(fake, buffer)
 
-    def _append(self, step: Step) -> None:
-        for buffer in (*step.reads, *step.writes):
-            buffer.use(len(self.steps))
-        self.steps.append(step)
+    def _append(
+        self,
+        name: str,
+        op: str,
+        reads: Sequence[Value],
+        writes: Sequence[Value],
+        emit: Callable[[Any], None],
+        flops: int = 0,
+        weights: int = 0,
+    ) -> None:
+        moved = 0
+        for value in (*reads, *writes):
+            value.buffer.use(len(self.steps))
+            if value.buffer.storage == "constant":
+                weights += value.bytes
+            else:
+                moved += value.bytes
+        read, written = ([value.buffer for value in values] for values in (reads, writes))
+        shape = list(writes[0].fake.shape)
+        self.steps.append(Step(name, op, read, written, emit, shape, flops, moved, weights))
 
     def _walk(self, inputs: Sequence[Any]) -> list[Any]:
         given = iter(enumerate(inputs))

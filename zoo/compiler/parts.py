@@ -98,13 +98,11 @@ def _batch(captured: Captured, leaves: Sequence[Any]) -> int | None:
 
 def _values(step: Step) -> int:
     """Bytes that the step reads and writes for each image."""
-    buffers = {*step.reads, *step.writes}
-    return sum(each.bytes for each in buffers if each.storage != "constant") // _MANY
+    return step.moved // _MANY
 
 
 def _gain(step: Step) -> int:
-    constants = sum(buffer.bytes for buffer in step.reads if buffer.storage == "constant")
-    return _values(step) - _WEIGHT * (constants + step.weights)
+    return _values(step) - _WEIGHT * step.weights
 
 
 def _single_values(graph_module: fx.GraphModule, lowering: Lowering) -> Iterator[fx.Node]:

@@ -22,6 +22,8 @@ class Layer:
         shape: of its output.
         seconds: the least of several runs.
         flops: floating-point operations of a direct convolution or product; 0 for other steps.
+        moved: bytes of the values that it reads and writes.
+        weights: bytes of plain weights that it reads.
     """
 
     name: str
@@ -30,6 +32,8 @@ class Layer:
     shape: tuple[int, ...]
     seconds: float
     flops: int
+    moved: int
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,10 @@ def report(network: Network, leaves: Sequence[Any], runs: int = 10) -> Report:
             shape = (
                 (step.shape[0] * stage.parts, *step.shape[1:]) if stage.parts > 1 else step.shape
             )
-            flops = step.flops * stage.parts
-            layers.append(Layer(step.node, step.op, kernel, tuple(shape), least, flops))
+            flops, moved = step.flops * stage.parts, step.moved * stage.parts
+            layers.append(
+                Layer(step.node, step.op, kernel, tuple(shape), least, flops, moved, step.weights)
+            )
         given = outputs
     arenas = sum(stage.arena_bytes for stage in plan.stages)
     in_parts = [

@@ -44,6 +44,11 @@ class Value:
     fake: Tensor
     buffer: Buffer
 
+    @property
+    def bytes(self) -> int:
+        """Of its elements."""
+        return int(self.fake.numel()) * self.fake.dtype.itemsize
+
     def view(self, fake: Tensor | None = None) -> View:
         """What the plan's steps take; ``fake`` is another view of the same memory."""
         fake = self.fake if fake is None else fake
@@ -59,8 +64,8 @@ class Value:
 class Step:
     """Something that a plan does, to be told to it once all buffers have their places.
 
-    ``emit`` gets the plan; ``node`` is the name of the graph's node; ``weights`` are bytes that it
-    reads beside ``reads``.
+    ``emit`` gets the plan; ``node`` is the name of the graph's node; ``moved`` are the bytes of the
+    values that it reads and writes, ``weights`` those of constants.
     """
 
     node: str
@@ -70,4 +75,5 @@ class Step:
     emit: Callable[[Any], None]
     shape: list[int] = field(default_factory=list)
     flops: int = 0
+    moved: int = 0
     weights: int = 0

@@ -64,7 +64,7 @@ def _read_jpeg(path: str, channels: int, size: tuple[int, int], choose: Choose) 
             return _cut(
                 decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), read_mode), box
             )
-        image.draft(mode, (-(-width // scale), -(-height // scale)))
+        image.draft(mode, (width // scale, height // scale))
         left, top, right, bottom = (round(edge / scale) for edge in box)
         return _cut(_pixels(image.convert(mode)), (left, top, right, bottom))
     except Exception:  # decoders raise nearly anything of a damaged file

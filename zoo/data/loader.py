@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +31,10 @@ class Batch(NamedTuple):
     images: Tensor
     targets: Tensor
     indices: Tensor
+
+
+Assembled = tuple[Batch, list[Failure]]
+"""A batch, and the samples that are missing in it."""
 
 
 class Loader:
@@ -132,23 +137,28 @@ class Loader:
                 self._note(failure)
             yield batch
 
-    def _assembled(self, numbers: list[tuple[int, int]]) -> Iterator[tuple[Batch, list[Failure]]]:
+    def _assembled(self, numbers: list[tuple[int, int]]) -> Iterator[Assembled]:
         if self.workers == 0 or not numbers:
             return map(self._batches.__getitem__, numbers)
         if not any(stage.global_state for stage in self.transform.stages):
             return ahead(self._batches.__getitem__, numbers, self.workers)
-        if self._processes is None:
-            # They outlive the epoch, and so does the sampler.
-            self._processes = DataLoader(
-                self._batches,
-                batch_size=None,
-                sampler=self._numbers,
-                num_workers=self.workers,
-                collate_fn=_unchanged,
-                persistent_workers=True,
-            )
-        self._numbers.current = numbers
-        return iter(self._processes)
+        return self._in_processes(numbers)
+
+    def _in_processes(self, numbers: list[tuple[int, int]]) -> Iterator[Assembled]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are more processes than processors
+            if self._processes is None:
+                self._processes = DataLoader(
+                    self._batches,
+                    batch_size=None,
+                    sampler=self._numbers,
+                    num_workers=min(self.workers, self._length),
+                    collate_fn=_unchanged,
+                    persistent_workers=True,
+                )
+            # The processes, and with them the sampler, outlive the epoch.
+            self._numbers.current = numbers
+            return iter(self._processes)
 
     def _note(self, failure: Failure) -> None:
         if self.on_error == "raise":
@@ -161,7 +171,7 @@ class Loader:
             say(f"{failure.name}: {failure.reason}; left out")
 
 
-class _Batches(Dataset[tuple[Batch, list[Failure]]]):
+class _Batches(Dataset[Assembled]):
     """Assembles the batch of an (epoch, number)."""
 
     def __init__(
@@ -184,7 +194,7 @@ class _Batches(Dataset[tuple[Batch, list[Failure]]]):
         self.world = world
         self._order: tuple[int, Tensor] | None = None
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Batch, list[Failure]]:
+    def __getitem__(self, place: tuple[int, int]) -> Assembled:
         epoch, number = place
         indices = self._share(epoch, number)
         keys = sample_keys(self.seed, epoch, indices)

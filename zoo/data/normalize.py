@@ -8,20 +8,27 @@ import torch
 from torch import Tensor
 
 
-def normalize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalize(
+    pixels: Tensor, mean: Sequence[float], std: Sequence[float], *, exact: bool = True
+) -> Tensor:
     """Return ``(pixels - mean) / std`` as a new float32 tensor of the same shape.
 
     Args:
         pixels: ``(..., C, H, W)``, uint8, or float in [0, 1].
         mean, std: a value per channel, for pixels in [0, 1].
+        exact: step by step, as torchvision does, so that published results are repeated to the
+            bit. Otherwise the constants are put together beforehand, which saves half of the time
+            and changes the last bits, by less than 1e-6.
     """
-    # Step by step, as torchvision does: folding the steps into one would change the last bit, and
-    # published results are repeated to the bit.
+    white = 1.0 if pixels.is_floating_point() else 255.0
     values = pixels.to(torch.float32, copy=True)
-    if not pixels.is_floating_point():
-        values.div_(255)
-    if any(mean):
-        values.sub_(torch.tensor(mean).view(-1, 1, 1))
-    if any(value != 1 for value in std):
-        values.div_(torch.tensor(std).view(-1, 1, 1))
+    if exact:
+        values.div_(white).sub_(_per_channel(mean)).div_(_per_channel(std))
+    else:
+        values.sub_(_per_channel([white * m for m in mean]))
+        values.mul_(_per_channel([1 / (white * s) for s in std]))
     return values
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)

@@ -31,6 +31,7 @@ class Transform:
         stages: augmentations, in their order.
         num_classes: columns of soft targets; None where targets stay indices.
         smoothing: share of each target's probability that is spread evenly over all classes.
+        exact: whether normalisation is torchvision's to the bit, see :func:`normalize`.
     """
 
     input_size: tuple[int, int, int]
@@ -41,6 +42,7 @@ class Transform:
     stages: tuple[Stage, ...] = ()
     num_classes: int | None = None
     smoothing: float = 0.0
+    exact: bool = False
 
     def __call__(
         self, images: Tensor, targets: Tensor, keys: Tensor, *, fitted: bool = False
@@ -59,11 +61,12 @@ class Transform:
         if self.num_classes is not None:
             targets = _soft(targets, self.num_classes, self.smoothing)
         if len(images):
+            own_keys = subkeys(keys, 1 + len(self.stages))
             if self.shift is not None and not fitted:
-                images, targets = self.shift(images, targets, subkeys(keys, 0))
-            for number, stage in enumerate(self.stages):
-                images, targets = stage(images, targets, subkeys(keys, 1 + number))
-        return normalize(images, self.mean, self.std), targets
+                images, targets = self.shift(images, targets, own_keys[0])
+            for stage, stage_keys in zip(self.stages, own_keys[1:], strict=True):
+                images, targets = stage(images, targets, stage_keys)
+        return normalize(images, self.mean, self.std, exact=self.exact), targets
 
 
 def _soft(targets: Tensor, classes: int, smoothing: float) -> Tensor:
@@ -182,7 +185,7 @@ def eval_transform(
     """
     config |= {"input_size": input_size, "interpolation": interpolation, "crop_pct": crop_pct}
     transform = EvalTransform.from_config(config | {"mean": mean, "std": std})
-    return Transform(input_size, transform.mean, transform.std, EvalFit(transform))
+    return Transform(input_size, transform.mean, transform.std, EvalFit(transform), exact=True)
 
 
 def _statistics(

@@ -43,10 +43,10 @@ def sample_keys(seed: int, epoch: int, indices: Tensor) -> Tensor:
     return torch.from_numpy(outputs(state, indices.numpy().view(np.uint64)).view(np.int64))
 
 
-def subkeys(keys: Tensor, number: int) -> Tensor:
-    """Return keys, int64 ``(N,)``, for an independent purpose of that number from 0."""
-    states, purpose = keys.numpy().view(np.uint64), np.array([number], np.uint64)
-    return torch.from_numpy(outputs(states, purpose).view(np.int64))
+def subkeys(keys: Tensor, purposes: int) -> Tensor:
+    """Return further keys, int64 ``(purposes, N)``: each row for an independent purpose."""
+    numbers = np.arange(purposes, dtype=np.uint64)[:, None]
+    return torch.from_numpy(outputs(keys.numpy().view(np.uint64), numbers).view(np.int64))
 
 
 def uniform(keys: Tensor, draws: int) -> Tensor:

@@ -107,9 +107,11 @@ def grouped(
             nodes.append(hierarchy.find(name))
     nodes = list(dict.fromkeys(nodes))
     if empty := [node for node in nodes if not hierarchy.below(node)]:
-        raise UsageError(f"no class is below {_listed([hierarchy.words[node] for node in empty])}")
+        raise UsageError(
+            f"no class is below {_listed([hierarchy.words.get(node, node) for node in empty])}"
+        )
     groups = hierarchy.groups(nodes)
-    titles = [hierarchy.words[node].partition(",")[0] for node in nodes]
+    titles = [hierarchy.words.get(node, node).partition(",")[0] for node in nodes]
     for index, group in enumerate(groups):
         if group < 0:
             groups[index] = len(titles)

@@ -132,7 +132,7 @@ def collect(
 def _probabilities(member: Member, batch: Any, classes: int, device: str | torch.device) -> Tensor:
     """Probabilities of the data set's classes, float64 ``(N, classes)`` on the CPU."""
     images = batch.images.to(device, memory_format=torch.channels_last)
-    logits: Tensor = member.model(images).double().cpu()
+    logits: Tensor = member.model(images).cpu().double()  # not all devices have float64
     if member.columns is not None:
         logits = logits[:, member.columns]
     if logits.ndim != 2 or logits.shape[1] != classes:

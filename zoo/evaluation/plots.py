@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,14 +87,15 @@ def classes_chart(rows: Sequence[dict[str, Any]]) -> str:
     axes.set_yticks(list(places), [_short(row["class"]) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     low = min(row["f1_low"] for row in rows)
-    axes.set_xlim(max(0.0, min(low - 3, 90.0)), 101)
+    axes.set_xlim(max(-1.0, min(low - 3, 90.0)), 101)
     axes.set_xlabel("F1, %")
     axes.grid(axis="y", visible=False)
     return _svg(figure, "classes")
 
 
 def _short(name: str, limit: int = 28) -> str:
-    # A dollar would begin a formula.
+    # Names of folders may hold bytes that are no text; a dollar would begin a formula.
+    name = name.encode(errors="replace").decode()
     name = name if len(name) <= limit else name[: limit - 1] + "…"
     return name.replace("$", r"\$")
 
@@ -119,7 +121,9 @@ def _svg(figure: Any, name: str) -> str:
 
     stream = io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # The page's fonts count, not those that matplotlib lays text out by.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]

@@ -20,9 +20,9 @@ template <Activation kActivation, typename T, typename V>
   const V one = V::broadcast(T(1));
   if constexpr (kActivation == Activation::relu) return max(V::zero(), x);
   if constexpr (kActivation == Activation::relu6) return clamp06<T>(x);
-  if constexpr (kActivation == Activation::sigmoid) return one / (one + exp(V::zero() - x));
+  if constexpr (kActivation == Activation::sigmoid) return one / sigmoid_denominator(x);
   if constexpr (kActivation == Activation::tanh) return tanh(x);
-  if constexpr (kActivation == Activation::silu) return x / (one + exp(V::zero() - x));
+  if constexpr (kActivation == Activation::silu) return x / sigmoid_denominator(x);
   if constexpr (kActivation == Activation::gelu) {
     return x * V::broadcast(T(0.5)) * (one + erf(x * V::broadcast(T(0.70710678118654752440))));
   }

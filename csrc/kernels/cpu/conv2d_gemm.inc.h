@@ -50,6 +50,7 @@ struct Gemm {
   char* workspace;
 
   static constexpr GemmTiles<T, LongRows> kTiles = GemmTiles<T, LongRows>::make();
+  static constexpr GemmTiles<T, MapRows> kMapTiles = GemmTiles<T, MapRows>::make();
   static constexpr WideTiles<T> kWideTiles = WideTiles<T>::make();
 
   // Whether a row of a window lies together in memory, channels of a column after those of the
@@ -198,11 +199,19 @@ struct Gemm {
 
     if (plan.streams) return stream(group, panels, pixels, rows, a, sums, target);
     constexpr int64_t kTileColumns = Vec<T>::kTileVecs * Vec<T>::kLanes;
-    const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows);
-    const int64_t group_out = p.out_channels / p.groups;
+    const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), fetching = tiles / 2;
+    const int64_t group_out = p.out_channels / p.groups, group_in = p.in_channels / p.groups;
+    const int64_t a_row = plan.in_place ? in.w : LongRows::kRow;
+    const auto& run = plan.in_place ? kMapTiles.run : kTiles.run;
     for (int64_t d = 0; d < plan.depth_blocks; ++d) {
       const Range depth = depths(d);
-      pack(pixels, rows, group, depth, a);
+      const T* from = a;
+      if (plan.in_place) {
+        from = input + pixels[0].input + pixels[0].h0 * in.h + pixels[0].w0 * in.w +
+               group * group_in * in.c + depth.begin;
+      } else {
+        pack(pixels, rows, group, depth, a);
+      }
       for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
         const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
         T* const c =
@@ -210,11 +219,14 @@ struct Gemm {
         const T* const b =
             weight + ((group * plan.panels + panel) * plan.depth + depth.begin) * kPanel;
         for (int64_t j = 0; j < columns; j += kTileColumns) {
+          // What the next tile columns need: the second half of the panel, or the panel after it.
+          const T* const next =
+              j + kTileColumns < columns ? b + j + kTileColumns : b + plan.depth * kPanel;
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
-            kTiles.run[tile.end - tile.begin - 1](depth.end - depth.begin,
-                                                  a + tile.begin * LongRows::kRow, 0, b + j, {},
-                                                  c + tile.begin * kPanel + j, d > 0);
+            const Ahead<T> ahead = t == fetching ? Ahead<T>{next, kPanel} : Ahead<T>{b, 0};
+            run[tile.end - tile.begin - 1](depth.end - depth.begin, from + tile.begin * a_row,
+                                           a_row, b + j, ahead, c + tile.begin * kPanel + j, d > 0);
           }
         }
         if (d + 1 == plan.depth_blocks) {

@@ -22,12 +22,23 @@ struct GemmPlan {
   int64_t slice_panels, slices;  // panels in a unit (at most)
   bool streams;                  // B is read once, straight on: a unit has few rows (WideTiles)
   bool staged;                   // the input is first copied to channels_last
+  bool in_place;                 // A is the map itself
   PooledPlan pooled;
   // Parts of a thread's workspace, in bytes.
   int64_t a_bytes, c_bytes, pixel_bytes, map_bytes;
 
   int64_t thread_bytes() const { return a_bytes + c_bytes + pixel_bytes + map_bytes; }
 };
+
+// Whether the windows are the map's pixels, one after the other through all images, and these do
+// not crowd into a few places of the caches as pixels 4096 bytes apart would.
+template <typename T>
+bool pixels_in_a_row(const Conv2dParams& p, const Strides& in) {
+  const Window& w = p.window;
+  return w.kernel_h == 1 && w.kernel_w == 1 && w.stride_h == 1 && w.stride_w == 1 && w.pad_h == 0 &&
+         w.pad_w == 0 && p.out_h == p.in_h && p.out_w == p.in_w && in.h == p.in_w * in.w &&
+         (p.batch == 1 || in.n == p.in_h * in.h) && in.w * int64_t{sizeof(T)} % 4096 != 0;
+}
 
 template <typename T>
 GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
@@ -38,6 +49,8 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
   plan.depth_block = round_up(ceil_div(plan.depth, plan.depth_blocks), 16);
   plan.panels = ceil_div(p.out_channels / p.groups, kPanel);
   plan.staged = apart(p.input, group_in);
+
+  plan.in_place = pixels_in_a_row<T>(p, plan.staged ? staged_strides(p) : p.input);
 
   constexpr int64_t kTile = Vec<T>::kTileRows;
   constexpr int64_t kMostRows = 96 / kTile * kTile, kMostPanels = 16;
@@ -56,11 +69,13 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
     // products, what it copies to A (as much as 32 channels' products) and what it reads of B
     // (as much as 16 rows').
     int64_t best = INT64_MAX;
-    const int64_t all_rows = plan.rows, all_panels = plan.slice_panels;
-    for (int64_t rows = all_rows; rows >= lesser(all_rows, 2 * kTile); rows = ceil_div(rows, 2)) {
+    const int64_t copies = plan.in_place ? 0 : 1;
+    const int64_t least_rows = lesser(plan.rows, 2 * kTile), all_panels = plan.slice_panels;
+    int64_t blocks = ceil_div(pixels, plan.rows);
+    for (int64_t rows = plan.rows; rows >= least_rows; rows = ceil_div(pixels, blocks)) {
       for (int64_t wide = all_panels; wide >= 1; wide /= 2) {
         const int64_t units = ceil_div(pixels, rows) * p.groups * ceil_div(plan.panels, wide);
-        const int64_t cost = ceil_div(units, threads) * (rows * (wide + 1) + 16 * wide);
+        const int64_t cost = ceil_div(units, threads) * (rows * (wide + copies) + 16 * wide);
         if (cost < best) {
           best = cost;
           plan.rows = rows;
@@ -68,6 +83,7 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
         }
       }
       if (rows == 1) break;
+      blocks = blocks % threads == 0 ? 2 * blocks : round_up(blocks, threads);
     }
   }
   plan.row_blocks = larger(ceil_div(pixels, plan.rows), 1);

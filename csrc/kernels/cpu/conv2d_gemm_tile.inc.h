@@ -12,27 +12,24 @@ namespace {
 constexpr int64_t kDepthBlock = 256;
 
 // How A lies in memory: in chunks of kChunk depths, each with its rows kRow elements apart. Both
-// are constants, so that the microkernel addresses all rows from one register.
+// are constants where A was copied, so that the microkernel addresses all rows from one register.
 
 // One chunk. Rows are an odd number of cache lines apart, so that they do not fight for the same
 // sets of L1. The 16 elements beyond the block are slack for vector stores.
 struct LongRows {
-  static constexpr bool kFetch = false;
   static constexpr int64_t kChunk = kDepthBlock, kRow = kDepthBlock + 16;
 };
-// The same where rows are few, and so the time spent on each line of B is short.
-struct FewRows : LongRows {
-  static constexpr bool kFetch = true;
+// One chunk in a map that was not copied: rows are as far apart as its pixels.
+struct MapRows {
+  static constexpr int64_t kChunk = kDepthBlock, kRow = 0;
 };
 // A cache line of each row, row after row: dense, however many rows or depths there are.
 template <typename T>
 struct ShortRows {
-  static constexpr bool kFetch = true;
   static constexpr int64_t kChunk = 64 / int64_t{sizeof(T)}, kRow = kChunk;
 };
 
 // What comes next of B: fetched to L2 meanwhile, a cache line at each depth and `step` elements on.
-// Few rows of A leave too little time between the first uses of two lines of B to wait for memory.
 template <typename T>
 struct Ahead {
   const T* b = nullptr;
@@ -40,11 +37,12 @@ struct Ahead {
 };
 
 // c[R][32] (+)= a[R][depth] * b[depth][32], for the kVecs vectors of columns at b and c. The
-// chunks of A are `next` elements apart. `ahead` matters with kFetch only.
+// chunks of A are `next` elements apart; with MapRows, which have one, the rows are.
 template <typename T, typename Rows, int R, int kVecs = Vec<T>::kTileVecs>
 void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
                bool add) {
   using V = Vec<T>;
+  const int64_t row_step = Rows::kRow > 0 ? Rows::kRow : next;
   V sum[R][kVecs];
   ZOO_UNROLL
   for (int i = 0; i < R; ++i) {
@@ -54,19 +52,17 @@ void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahe
   for (; depth > 0; depth -= Rows::kChunk, a += next) {
     const T* x = a;
     for (const T* const end = a + lesser(depth, Rows::kChunk); x < end; ++x, b += kPanel) {
-      if constexpr (Rows::kFetch) {
-        ZOO_UNROLL
-        for (int64_t j = 0; j < kVecs * V::kLanes; j += 64 / int64_t{sizeof(T)}) {
-          __builtin_prefetch(ahead.b + j, 0, 2);
-        }
-        ahead.b += ahead.step;
+      ZOO_UNROLL
+      for (int64_t j = 0; j < kVecs * V::kLanes; j += 64 / int64_t{sizeof(T)}) {
+        __builtin_prefetch(ahead.b + j, 0, 2);
       }
+      ahead.b += ahead.step;
       V column[kVecs];
       ZOO_UNROLL
       for (int j = 0; j < kVecs; ++j) column[j] = V::load(b + j * V::kLanes);
       ZOO_UNROLL
       for (int i = 0; i < R; ++i) {
-        const V row = V::broadcast(x[i * Rows::kRow]);
+        const V row = V::broadcast(x[i * row_step]);
         ZOO_UNROLL
         for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(row, column[j], sum[i][j]);
       }
@@ -100,11 +96,11 @@ template <typename T>
 struct WideTiles {
   static constexpr int kRows = Vec<T>::kTileRows / 3;
   static constexpr int kVecs = lesser(2 * Vec<T>::kTileVecs, kPanel / Vec<T>::kLanes);
-  typename GemmTiles<T, FewRows>::Run run[kRows];
+  typename GemmTiles<T, LongRows>::Run run[kRows];
 
   template <int... I>
   static constexpr WideTiles make(Indices<I...>) {
-    return {{gemm_tile<T, FewRows, I + 1, kVecs>...}};
+    return {{gemm_tile<T, LongRows, I + 1, kVecs>...}};
   }
   static constexpr WideTiles make() { return make(IndicesTo<kRows>{}); }
 };

@@ -88,6 +88,8 @@ struct Vec<float> {
     const __m256i whole = _mm256_cvtps_epi32(n.v), half = _mm256_srai_epi32(whole, 1);
     return {_mm256_mul_ps(_mm256_mul_ps(x.v, power(half)), power(_mm256_sub_epi32(whole, half)))};
   }
+  // 2^n for the n in [-127, 128] in the last bits; 0 for -127 and infinite for 128.
+  friend Vec power_of_last_bits(Vec x) { return {power(_mm256_castps_si256(x.v))}; }
   static __m256 power(__m256i n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
   }

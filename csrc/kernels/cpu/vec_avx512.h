@@ -88,6 +88,11 @@ struct Vec<float> {
     return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
   friend Vec scale(Vec x, Vec n) { return {_mm512_scalef_ps(x.v, n.v)}; }
+  // 2^n for the n in [-127, 128] in the last bits; 0 for -127 and infinite for 128.
+  friend Vec power_of_last_bits(Vec x) {
+    const __m512i biased = _mm512_add_epi32(_mm512_castps_si512(x.v), _mm512_set1_epi32(127));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
+  }
 };
 
 }  // namespace

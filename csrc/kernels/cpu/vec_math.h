@@ -23,23 +23,35 @@ template <typename V, int N>
   return sum;
 }
 
-// x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) = 2^n exp(r). Overflows to infinity and underflows
-// through the denormals to 0, as libm does.
+// exp(r) for x = n ln 2 + r with |r| <= ln 2 / 2.
 template <typename V>
-[[gnu::always_inline]] inline V exp(V x) {
-  constexpr float kTail[] = {0.5f,
-                             0.1666666716337204f,
-                             0.041666269302368164f,
-                             0.008333265781402588f,
-                             0.0013946084072813392f,
-                             0.00019917829195037484f};
-  x = min(V::broadcast(90.0f), max(V::broadcast(-105.0f), x));
-  const V n = round(x * V::broadcast(1.44269504088896341f));
+[[gnu::always_inline]] inline V exp_of_rest(V x, V n) {
+  constexpr float kTail[] = {0.4999999403953552f, 0.1666651964187622f, 0.041668396443128586f,
+                             0.008368796668946743f, 0.0013814433477818966f};
   // ln 2 in two parts; the first has few bits, so that its product with n is exact.
   V r = fma(n, V::broadcast(-0.693359375f), x);
   r = fma(n, V::broadcast(2.12194440e-4f), r);
-  const V tail = fma(r * r, polynomial(r, kTail), r);
-  return scale(tail + V::broadcast(1.0f), n);
+  return fma(r * r, polynomial(r, kTail), r) + V::broadcast(1.0f);
+}
+
+// exp(x) = 2^n exp(r). Overflows to infinity and underflows through the denormals to 0, as libm
+// does.
+template <typename V>
+[[gnu::always_inline]] inline V exp(V x) {
+  x = min(V::broadcast(90.0f), max(V::broadcast(-105.0f), x));
+  const V n = round(x * V::broadcast(1.44269504088896341f));
+  return scale(exp_of_rest(x, n), n);
+}
+
+// 1 + exp(-x), the denominator of the sigmoid. Where it is as good as 1 or infinite it is just
+// that: one scaling serves, where exp takes two.
+template <typename V>
+[[gnu::always_inline]] inline V sigmoid_denominator(V x) {
+  constexpr float kWhole = 12582912.0f;  // 1.5 * 2^23: a sum with it is rounded to a whole number
+  x = min(V::broadcast(88.9f), max(V::broadcast(-88.0f), V::zero() - x));
+  const V shifted = fma(x, V::broadcast(1.44269504088896341f), V::broadcast(kWhole));
+  const V power = power_of_last_bits(shifted);
+  return fma(exp_of_rest(x, shifted - V::broadcast(kWhole)), power, V::broadcast(1.0f));
 }
 
 template <typename V>

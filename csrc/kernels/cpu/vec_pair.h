@@ -46,6 +46,9 @@ struct Pair {
   friend Pair abs(Pair x) { return {abs(x.a), abs(x.b)}; }
   friend Pair with_sign(Pair x, Pair y) { return {with_sign(x.a, y.a), with_sign(x.b, y.b)}; }
   friend Pair round(Pair x) { return {round(x.a), round(x.b)}; }
+  friend Pair power_of_last_bits(Pair x) {
+    return {power_of_last_bits(x.a), power_of_last_bits(x.b)};
+  }
   friend Pair scale(Pair x, Pair n) { return {scale(x.a, n.a), scale(x.b, n.b)}; }
 };
 

@@ -78,6 +78,7 @@ struct Vec {
     for (int64_t i = 0; i < kLanes; ++i) x.v[i] = static_cast<T>(__builtin_exp(x.v[i]));
     return x;
   }
+  friend Vec sigmoid_denominator(Vec x) { return broadcast(1) + exp(zero() - x); }
   friend Vec tanh(Vec x) {
     for (int64_t i = 0; i < kLanes; ++i) x.v[i] = static_cast<T>(__builtin_tanh(x.v[i]));
     return x;

@@ -11,5 +11,5 @@ def imagenet_words() -> dict[str, str]:
         import timm.data
     except ImportError:
         return {}
-    info: Any = timm.data.ImageNetInfo("imagenet-22k")  # type: ignore[attr-defined]
+    info: Any = timm.data.ImageNetInfo("imagenet-22k")
     return dict(zip(info.label_names(), info.label_descriptions(), strict=True))
