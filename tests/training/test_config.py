@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo.errors import UsageError
-from zoo.training.config import (
-    SETTINGS,
-    Named,
-    TrainConfig,
-    format_yaml,
-    parse_yaml,
-    read_settings,
-)
+from zoo.training.config import SETTINGS, TrainConfig, read_settings
+from zoo.training.settings import Named, format_yaml, parse_yaml
 
 NEEDED = {"dataset": "digits", "model": "small_cnn"}
 

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from zoo.cli import main
-from zoo.training.config import SETTINGS, check_names, parse_yaml
+from zoo.training.config import SETTINGS, check_names
+from zoo.training.settings import parse_yaml
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 

@@ -6,8 +6,9 @@ import pytest
 
 from zoo.errors import UsageError
 from zoo.registry import get_registry
-from zoo.training.config import TrainConfig, format_yaml
+from zoo.training.config import TrainConfig
 from zoo.training.recipes import default_recipe, list_recipes, load_recipe, resolve
+from zoo.training.settings import format_yaml
 
 GIVEN = {"dataset": "digits", "model": "small_cnn"}
 

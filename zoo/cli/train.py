@@ -12,8 +12,9 @@ import click
 from zoo.cli.output import Column, note, print_rows
 from zoo.errors import UsageError
 from zoo.evaluation.needs import need
-from zoo.training.config import SETTINGS, Named, kind_of, parse_yaml
+from zoo.training.config import SETTINGS, kind_of
 from zoo.training.memory import keep_freed_memory
+from zoo.training.settings import Named, parse_yaml
 
 if TYPE_CHECKING:
     from zoo.training.session import Outcome

@@ -14,7 +14,8 @@ from typing import Any
 
 from zoo.errors import UsageError
 from zoo.names import closest
-from zoo.training.config import TrainConfig, check_names, parse_yaml, read_settings
+from zoo.training.config import TrainConfig, check_names, read_settings
+from zoo.training.settings import parse_yaml
 
 FOLDER = Path(__file__).with_name("recipes")
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from zoo.errors import UsageError, ZooError
 from zoo.files import replacing
-from zoo.training.config import SETTINGS, TrainConfig, format_yaml
+from zoo.training.config import SETTINGS, TrainConfig
+from zoo.training.settings import format_yaml
 
 ARGS, STATE = "args.yaml", "state.safetensors"
 
