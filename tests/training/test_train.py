@@ -88,7 +88,7 @@ VARIANTS = {
     },
     "workers": {"workers": 2},
     "sgd": {"model": "shelf/restless", "opt": "sgd", "lr": 0.1, "sched": "step", "decay_epochs": 1},
-    "half": {"amp": True, "channels_last": False, "batch_size": 512},
+    "half": {"amp": True, "channels_last": False, "model": "shelf/tail"},
     "lookahead": {"opt": "lookahead_adam"},
 }
 
