@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import resource
 import signal
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from helpers import weights
 
 from zoo.checkpoints import load_model, read_checkpoint
 from zoo.data.datasets import open_dataset
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
+from zoo.training.about import package_versions
 from zoo.training.loop import Diverged
+from zoo.training.recipes import resolve
 from zoo.training.session import resume, train
 
 
@@ -183,6 +187,49 @@ def test_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(config, t
 def test_divergence_before_anything_was_saved(config, tmp_path):
     with pytest.raises(Diverged, match="nothing was saved yet"):
         train(config(loss={"shelf/exploding": {"after": 2}}), tmp_path / "a")
+
+
+def test_full_disk_keeps_what_was_saved(config, tmp_path):
+    whole = config(epochs=3, loss={"shelf/interrupting": {"after": 1000}})
+    train(whole, tmp_path / "whole")
+    outcome = train(config(epochs=3, loss={"shelf/interrupting": {"after": 8}}), tmp_path / "a")
+    assert outcome.signal
+    before = {path: path.read_bytes() for path in (tmp_path / "a").glob("*.safetensors")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(ZooError) as error:
+            resume(tmp_path / "a", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.search(r"cannot write .*keeps the state of step 7: make room", str(error.value))
+    assert "\n" not in str(error.value)
+    assert {path: path.read_bytes() for path in (tmp_path / "a").glob("*.safetensors")} == before
+    while outcome.signal:
+        outcome = resume(tmp_path / "a", {})
+    assert weights(tmp_path / "a") == weights(tmp_path / "whole")
+
+
+def test_other_versions_are_told(config, tmp_path, capfd):
+    train(config(loss={"shelf/interrupting": {"after": 3}}), tmp_path / "a")
+    path = tmp_path / "a" / "run.json"
+    about = json.loads(path.read_text())
+    about["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(about))
+    resume(tmp_path / "a", {})
+    assert f"torch was 1.0, is {package_versions()['torch']}" in capfd.readouterr().err
+
+
+def test_paths_mean_the_same_elsewhere(tmp_path, monkeypatch):
+    _pictures(tmp_path / "data")
+    given = {"dataset": "data", "model": "shelf/restless", "batch_size": 4, "epochs": 2}
+    config = resolve({**given, "loss": {"shelf/interrupting": {"after": 3}}})
+    assert config.dataset == str(tmp_path / "data")
+    assert train(config, tmp_path / "a").signal
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resume(tmp_path / "a", {"dataset": "../data"}).trained
 
 
 def test_events_can_be_read_and_count_once(config, tmp_path):

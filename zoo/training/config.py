@@ -5,13 +5,15 @@ Names are timm's. Nothing here imports torch: mistakes are told before it is loa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from zoo.errors import UsageError
+from zoo.errors import UnknownName, UsageError
 from zoo.names import closest
+from zoo.registry import get_registry
 from zoo.training.settings import Named, checked, parse_yaml, plain_value, setting, without_none
 
 
@@ -240,6 +242,25 @@ SETTINGS: dict[str, Field[Any]] = {held.name: held for held in fields(TrainConfi
 def kind_of(name: str) -> tuple[Any, bool]:
     """A setting's type without ``None``, and whether it may be ``None``."""
     return without_none(KINDS[name])
+
+
+def absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose paths mean the same in every working folder."""
+    found = dict(settings)
+    for name in ("dataset", "data_dir", "initial_checkpoint"):
+        value = found.get(name)
+        # A data set's name comes before a path that is called alike.
+        if isinstance(value, str) and not (name == "dataset" and _names_a_data_set(value)):
+            found[name] = os.path.abspath(os.path.expanduser(value))
+    return found
+
+
+def _names_a_data_set(value: str) -> bool:
+    try:
+        get_registry().resolve("datasets", value)
+    except UnknownName:
+        return not os.path.exists(os.path.expanduser(value)) and os.sep not in value
+    return True
 
 
 def check_names(settings: Any, where: str) -> dict[str, Any]:

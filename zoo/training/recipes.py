@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UsageError
+from zoo.errors import UnknownName, UsageError
 from zoo.names import closest
-from zoo.training.config import TrainConfig, check_names, read_settings
+from zoo.registry import get_registry
+from zoo.training.config import TrainConfig, absolute_paths, check_names, read_settings
 from zoo.training.settings import parse_yaml
 
 FOLDER = Path(__file__).with_name("recipes")
@@ -77,14 +78,11 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> TrainConfig:
     if recipe is None:
         recipe = default_recipe(chosen["dataset"])
     beneath = {} if recipe == NONE else load_recipe(recipe).settings
-    return TrainConfig(**{**beneath, **chosen, "recipe": recipe})
+    return TrainConfig(**absolute_paths({**beneath, **chosen, "recipe": recipe}))
 
 
 def default_recipe(dataset: str) -> str:
     """The recipe that a data set names, ``"none"`` where it is a path or names none."""
-    from zoo.errors import UnknownName
-    from zoo.registry import get_registry
-
     try:
         spec = get_registry().resolve("datasets", dataset).spec
     except UnknownName:

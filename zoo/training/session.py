@@ -22,13 +22,13 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from zoo import tensor_files
-from zoo.checkpoints import Checkpoint, save_checkpoint
+from zoo.checkpoints import Checkpoint, CheckpointError, save_checkpoint
 from zoo.data.loader import Loader
 from zoo.data.pipeline import Transform
 from zoo.errors import UsageError, ZooError
 from zoo.training.about import describe_run, describe_session, package_versions
 from zoo.training.compose import Task, compose
-from zoo.training.config import TrainConfig, read_settings
+from zoo.training.config import TrainConfig, absolute_paths, read_settings
 from zoo.training.curves import draw_curves
 from zoo.training.events import Events
 from zoo.training.freeze import cached_features, fast_features, feature_transform, split_model
@@ -36,7 +36,7 @@ from zoo.training.interrupt import Interruption
 from zoo.training.loop import Diverged, Trainer
 from zoo.training.progress import Progress
 from zoo.training.run import ARGS, Run, check_output, check_unchanged, is_run
-from zoo.training.state import KIND, read_state, write_state
+from zoo.training.state import KIND, StateError, read_state, write_state
 
 _DRAW_S = 60.0
 """Between two drawings of the curves, which take a quarter of a second; the last one is drawn."""
@@ -106,18 +106,20 @@ def resume(folder: Path, given: Mapping[str, Any]) -> Outcome:
     """
     if not is_run(folder):
         raise UsageError(f"there is no run in {folder}: a run's folder holds {ARGS}")
-    config = check_unchanged(TrainConfig(**read_settings(folder / ARGS)), given, folder)
+    held = TrainConfig(**read_settings(folder / ARGS))
+    config = check_unchanged(held, absolute_paths(given), folder)
     run = Run(folder)
     if run.state.is_file():
-        held = tensor_files.read_description(run.state, KIND)["place"]
-        if held["epoch"] == config.epochs:
-            return Outcome(folder, held["history"], config.epochs, trained=False)
+        place = tensor_files.read_description(run.state, KIND)["place"]
+        if place["epoch"] == config.epochs:
+            return Outcome(folder, place["history"], config.epochs, trained=False)
     with _accelerator(config) as accelerator:
         if accelerator.is_main_process:
             run.take()
         task = compose(config)
-        _check_same(folder, task, accelerator)
+        before = _check_same(folder, task, accelerator)
         session = _Session(task, accelerator)
+        session.note_versions(before)
         if run.state.is_file():
             session.trainer.load(*read_state(run.state))
         return session.go(run if accelerator.is_main_process else None, resumed=True)
@@ -146,8 +148,11 @@ def _accelerator(config: TrainConfig) -> Iterator[Accelerator]:
         AcceleratorState._reset_state(reset_partial_state=True)  # the next run may differ
 
 
-def _check_same(folder: Path, task: Task, accelerator: Accelerator) -> None:
+def _check_same(folder: Path, task: Task, accelerator: Accelerator) -> dict[str, str]:
     """Refuse to go on with other data or another number of processes.
+
+    Returns:
+        the versions that the run was begun with.
 
     Raises:
         UsageError: they differ.
@@ -158,6 +163,7 @@ def _check_same(folder: Path, task: Task, accelerator: Accelerator) -> None:
         about = json.loads(path.read_text(encoding="utf-8"))
         processes = about["hardware"]["processes"]
         fingerprints = about["data"]["fingerprints"]
+        versions: dict[str, str] = about["versions"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ZooError(f"cannot read {path}: {error!r}") from error
     if processes != accelerator.num_processes:
@@ -171,6 +177,7 @@ def _check_same(folder: Path, task: Task, accelerator: Accelerator) -> None:
             "back, or begin a new run from its weights by --initial-checkpoint "
             f"{folder}/last.safetensors"
         )
+    return versions
 
 
 class _Session:
@@ -225,6 +232,12 @@ class _Session:
                     self._end_epoch()
         except Diverged as error:
             raise Diverged(f"{error}; {self._kept()}") from error
+        except (StateError, CheckpointError) as error:
+            assert run is not None  # others write nothing
+            raise ZooError(
+                f"{error}; {self._kept()}: make room, and go on with: zoo train --resume "
+                f"{run.folder}"
+            ) from error
         finally:
             self.progress.close()
             if self.events:
@@ -362,6 +375,17 @@ class _Session:
         )
         flat = isinstance(head, nn.Linear)
         return head, (lambda images: images.flatten(1)) if flat else None, loaders
+
+    def note_versions(self, before: Mapping[str, str]) -> None:
+        """Tell which versions differ from those that the run was begun with."""
+        now = package_versions()
+        changed = [
+            f"{name} was {version}, is {now.get(name)}"
+            for name, version in before.items()
+            if now.get(name) != version
+        ]
+        if changed:
+            self._note(f"{'; '.join(changed)}: results may differ from here on")
 
     def _note(self, message: str) -> None:
         if self.accelerator.is_main_process:
