@@ -11,7 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,13 +52,14 @@ class BatchCrop:
         padded = images.new_full((samples, channels, height, width), fill)
         padded[..., pad : height - pad, pad : width - pad] = images
 
-        places = uniform(keys, 2)
-        top = (places[0] * (height - to_height + 1)).long()
-        left = (places[1] * (width - to_width + 1)).long()
+        down, right = uniform(keys, 2).numpy()
+        top = (down * (height - to_height + 1)).astype(np.int64)
+        left = (right * (width - to_width + 1)).astype(np.int64)
         # Every row of a window is a run of memory, so that copying is a gather of runs.
         runs = padded.as_strided((padded.numel() - to_width + 1, to_width), (1, 1))
-        planes = torch.arange(samples * channels).view(samples, channels, 1) * (height * width)
-        starts = (top * width + left).view(-1, 1, 1) + planes + torch.arange(to_height) * width
+        first = (np.arange(samples) * channels * height + top) * width + left
+        rows = np.arange(channels)[:, None] * height + np.arange(to_height)
+        starts = torch.from_numpy(first[:, None] + rows.ravel() * width)
         return runs.index_select(0, starts.flatten()).view(samples, channels, to_height, to_width)
 
 
@@ -107,18 +110,14 @@ class BatchRotation:
         return turned.add_(self.fill)
 
 
-def _colour_matrices() -> Tensor:
-    """Return float32 (3, 9), three matrices of RGB: to grey, to what is left, and that turned."""
-    yiq = torch.tensor(
-        [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]],
-        dtype=torch.float64,
-    )
-    grey, quarter = torch.zeros_like(yiq), torch.zeros_like(yiq)
+def _colour_matrices() -> NDArray[np.float32]:
+    """Return (3, 9), three matrices of RGB: to grey, to what is left, and that a quarter turned."""
+    yiq = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    grey, quarter = np.zeros((3, 3)), np.zeros((3, 3))
     grey[0, 0] = quarter[1, 2] = 1
     quarter[2, 1] = -1  # from red by green to blue, as hues are counted
-    grey, quarter = (torch.linalg.solve(yiq, part @ yiq) for part in (grey, quarter))
-    colour = torch.eye(3, dtype=torch.float64) - grey
-    return torch.stack([grey, colour, quarter]).view(3, 9).float()
+    grey, quarter = (np.linalg.solve(yiq, part @ yiq) for part in (grey, quarter))
+    return np.stack([grey, np.eye(3) - grey, quarter]).reshape(3, 9).astype(np.float32)
 
 
 _COLOURS = _colour_matrices()
@@ -144,26 +143,28 @@ class BatchColorJitter:
     def __call__(self, images: Tensor, *, keys: Tensor) -> Tensor:
         """Return float32 ``(N, C, H, W)``; of images without three channels colour stays."""
         samples, channels = images.shape[:2]
-        draws = uniform(keys, 4).float()
+        # NumPy is quicker than PyTorch at computing a few hundred numbers.
+        draws = uniform(keys, 4).numpy().astype(np.float32)
         settings = (self.brightness, self.contrast, self.saturation)
         ranges = [_range(setting, 1.0, least=0.0) for setting in settings]
         brightness, contrast, saturation = (
             low + (high - low) * draw for (low, high), draw in zip(ranges, draws, strict=False)
         )
-        white = 1.0 if images.is_floating_point() else 255.0
+        white = np.float32(1 if images.is_floating_point() else 255)
         factor = brightness * contrast / white
         if channels == 3:
             low, high = _range(self.hue, 0.0)
-            turn = 2 * torch.pi * (low + (high - low) * draws[3])
+            turn = np.float32(2 * np.pi) * (low + (high - low) * draws[3])
             strength = factor * saturation
-            parts = torch.stack([factor, strength * turn.cos(), strength * turn.sin()], dim=1)
-            matrix = (parts @ _COLOURS).view(samples, 3, 3)
-            grey = _COLOURS[0, :3]
+            parts = np.stack([factor, strength * np.cos(turn), strength * np.sin(turn)], axis=1)
+            matrix = torch.from_numpy(parts @ _COLOURS).view(samples, 3, 3)
+            grey = torch.from_numpy(_COLOURS[0, :3])
         else:
-            matrix = torch.eye(channels) * factor.view(-1, 1, 1)
+            matrix = torch.eye(channels) * torch.from_numpy(factor).view(-1, 1, 1)
             grey = torch.full((channels,), 1 / channels)
+        share = torch.from_numpy((1 - contrast) * brightness / white)
         values = images.float().reshape(samples, channels, -1)
-        offset = (1 - contrast) * brightness / white * (values.mean(2) @ grey)
+        offset = share * (values.mean(2) @ grey)
         changed = torch.baddbmm(offset.view(-1, 1, 1), matrix, values)
         return changed.clamp_(0, 1).view(images.shape)
 
