@@ -282,7 +282,7 @@ class _Session:
     def _end_epoch(self) -> None:
         trainer, place = self.trainer, self.trainer.place
         row = {
-            "epoch": float(place.epoch),
+            "epoch": place.epoch,
             "train_loss": place.loss_sum / max(place.seen, 1),
             **trainer.evaluate(),
             "lr": trainer.learning_rate,
@@ -367,7 +367,7 @@ class _Session:
         head.requires_grad_(True)
         if task.train.stages or task.train.fit is not task.evaluation.fit:
             return head, fast_features(task, backbone, accelerator.device, self._note), None
-        with accelerator.main_process_first():
+        with accelerator.local_main_process_first():  # others find them in the cache
             train, evaluation = cached_features(task, backbone, accelerator.device, self._note)
         loaders = (
             self._loader(train, feature_transform(task.train, train.images), training=True),
