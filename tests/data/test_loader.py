@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import threading
 from typing import Any
 
@@ -137,6 +138,12 @@ def test_workers_change_nothing(transform) -> None:
         assert same(load(workers, 0), first)
         assert same(load(workers, 1, start=5), load(0, 1)[5:])
         assert not same(load(workers, 1), first)
+
+
+def test_batches_can_be_sent_to_processes_that_are_not_forks() -> None:
+    loader = Loader(Memory(20), 8, transform=with_image_level(), shuffle=True)
+    sent = pickle.loads(pickle.dumps(loader._batches))
+    assert same([sent[0, number][0] for number in range(3)], list(loader))
 
 
 @pytest.mark.parametrize("transform", [everything(), with_image_level()], ids=["batch", "image"])

@@ -22,7 +22,7 @@ Choose = Callable[[int, int], Box]
 # From this many pixels on libjpeg's decoding at a reduced scale is worth going through Pillow,
 # which alone offers it. A half takes 0.8 of the time of the whole at 1000 x 750 pixels and 0.4 at
 # 4000 x 3000, but 1.2 at 640 x 427.
-_LARGE = 2**19
+LARGE = 2**19
 
 _MODES = {1: ("L", ImageReadMode.GRAY), 3: ("RGB", ImageReadMode.RGB)}
 
@@ -59,7 +59,7 @@ def _read_jpeg(path: str, channels: int, size: tuple[int, int], choose: Choose) 
             return None
         width, height = image.size
         box = choose(width, height)
-        scale = _reduction(box, size) if width * height >= _LARGE else 1
+        scale = reduction(box, size) if width * height >= LARGE else 1
         if scale == 1:
             return _cut(
                 decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), read_mode), box
@@ -71,7 +71,7 @@ def _read_jpeg(path: str, channels: int, size: tuple[int, int], choose: Choose) 
         return None
 
 
-def _reduction(box: Box, size: tuple[int, int]) -> int:
+def reduction(box: Box, size: tuple[int, int]) -> int:
     """Return 8, 4, 2 or 1: how much smaller the part can be and still have the size."""
     left, top, right, bottom = box
     height, width = size

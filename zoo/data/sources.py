@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -72,11 +71,10 @@ def open_source(dataset: Any, fit: Fit, size: tuple[int, int, int]) -> Source:
             )
         if images.shape[2:] == size[1:]:
             return _Memory(images, targets, size[0])
-        return _Fitted(lambda index, key: fit(images[index], key), targets, size)
-    paths: Sequence[str] | None = getattr(dataset, "paths", None)
-    if paths is not None:
-        return _Fitted(lambda index, key: fit.read(paths[index], key), targets, size, paths)
-    return _Fitted(lambda index, key: fit(dataset[index][0], key), targets, size)
+        return _Fitted(images, targets, fit, size)
+    if hasattr(dataset, "paths"):
+        return _Files(dataset.paths, targets, fit, size)
+    return _Items(dataset, targets, fit, size)
 
 
 class _Memory:
@@ -98,18 +96,18 @@ class _Fitted:
 
     fitted = True
 
-    def __init__(
-        self,
-        read_one: Callable[[int, int], Tensor],
-        targets: Tensor,
-        size: tuple[int, int, int],
-        paths: Sequence[str] | None = None,
-    ) -> None:
-        self.read_one = read_one
+    def __init__(self, images: Any, targets: Tensor, fit: Fit, size: tuple[int, int, int]) -> None:
+        self.images = images
         self.targets = targets
+        self.fit = fit
         self.size = size
-        self.paths = paths
         ignore_pillow_warnings()
+
+    def read_one(self, index: int, key: int) -> Tensor:
+        return self.fit(self.images[index], key)
+
+    def name_of(self, index: int) -> str:
+        return f"sample {index}"
 
     def read(self, indices: Tensor, keys: Tensor) -> tuple[Tensor, list[Failure]]:
         batch, failures = torch.empty(0, *self.size, dtype=torch.uint8), []
@@ -118,14 +116,30 @@ class _Fitted:
             try:
                 image = self.read_one(index, key)
             except ImageError as error:
-                name = self.paths[index] if self.paths is not None else f"sample {index}"
-                failures.append(Failure(index, str(name), str(error)))
+                failures.append(Failure(index, self.name_of(index), str(error)))
                 continue
             if row == 0:
                 batch = torch.empty(len(indices), *image.shape, dtype=image.dtype)
             batch[row] = image
             row += 1
         return batch[:row], failures
+
+
+class _Items(_Fitted):
+    """A data set's own items."""
+
+    def read_one(self, index: int, key: int) -> Tensor:
+        return self.fit(self.images[index][0], key)
+
+
+class _Files(_Fitted):
+    """Image files, of which ``images`` are the paths."""
+
+    def read_one(self, index: int, key: int) -> Tensor:
+        return self.fit.read(self.images[index], key)
+
+    def name_of(self, index: int) -> str:
+        return str(self.images[index])
 
 
 def to_channels(images: Tensor, channels: int) -> Tensor:
