@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # helpers, for all the files here
+sys.path.insert(0, str(Path(__file__).parent))  # graphs, for all the files here
 
 
 @pytest.fixture(autouse=True)

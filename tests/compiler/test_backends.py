@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import randomise
+from graphs import randomise
 from torch import Tensor, nn
 
 import zoo

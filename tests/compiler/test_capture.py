@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from helpers import Function, aten, graph_of, ops
+from graphs import Function, aten, graph_of, ops
 from torch import nn
 
 from zoo.compiler import CaptureError, capture, rewrite

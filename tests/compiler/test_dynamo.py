@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch._inductor.config
-from helpers import Function, randomise
+from graphs import Function, randomise
 from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 

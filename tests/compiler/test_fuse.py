@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import aten, check, graph_of, run_passes, zoo
+from graphs import aten, check, graph_of, run_passes, zoo
 from torch import nn
 from torch.nn import functional as F
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Function, randomise
+from graphs import Function, randomise
 from torch import Tensor, nn
 
 import zoo

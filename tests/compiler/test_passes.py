@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from helpers import aten, check, graph_of, ops, run_passes, zoo
+from graphs import aten, check, graph_of, ops, run_passes, zoo
 from torch import nn
 from torch.nn import functional as F
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Function, graph_of
+from graphs import Function, graph_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import pytest
 import torch
-from helpers import Function, randomise
+from graphs import Function, randomise
 from torch import Tensor, nn
 
 import zoo

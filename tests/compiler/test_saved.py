@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Function, randomise
+from graphs import Function, randomise
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open

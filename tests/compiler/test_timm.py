@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import aten, ops, randomise, zoo
+from graphs import aten, ops, randomise, zoo
 
 from zoo.compiler import capture, rewrite
 

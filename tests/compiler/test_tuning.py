@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from helpers import graph_of, randomise
+from graphs import graph_of, randomise
 from torch import Tensor, nn
 
 import zoo

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # helpers, for all the files here
+sys.path.insert(0, str(Path(__file__).parent))  # runs, for all the files here
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def config() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Starts ``zoo`` in processes that have imported all they need."""
-    from helpers import Launcher
+    from runs import Launcher
 
     started = Launcher(tmp_path_factory.mktemp("launcher") / "log")
     yield started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import weights
+from runs import weights
 from safetensors.torch import load_file
 
 from zoo.errors import UsageError

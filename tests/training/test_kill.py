@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import yaml
-from helpers import Launcher, weights
 from PIL import Image
+from runs import Launcher, weights
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
 from zoo.checkpoints import load_model

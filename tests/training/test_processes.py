@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import weights
+from runs import weights
 from safetensors.torch import load_file
 
 from zoo.training.session import train

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import weights
+from runs import weights
 
 from zoo.checkpoints import load_model, read_checkpoint
 from zoo.data.datasets import open_dataset
