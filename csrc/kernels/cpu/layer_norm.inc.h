@@ -40,25 +40,37 @@ inline T sum_of_row(const T* row, int64_t count, Vec<T> mean) {
   return sum_of_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// weight and bias may be null.
+// The rows go through each pass a few at a time: while the lanes of one row's sum are added up, the
+// next row's sum is under way. weight and bias may be null.
 template <typename T>
 void layer_norm(const LayerNormParams& p, const T* input, const T* weight, const T* bias, T* output,
                 const Parallel& parallel) {
   using V = Vec<T>;
-  const T count = static_cast<T>(p.channels), eps = static_cast<T>(p.eps);
+  constexpr int64_t kRows = 4;
+  const int64_t channels = p.channels;
+  const T count = static_cast<T>(channels), eps = static_cast<T>(p.eps);
   parallel_for(parallel, p.rows, [&](int64_t begin, int64_t end, int32_t) {
-    for (int64_t r = begin; r < end; ++r) {
-      const T* const row = input + r * p.channels;
-      T* const to = output + r * p.channels;
-      const V mean = V::broadcast(sum_of_row<true>(row, p.channels, V::zero()) / count);
-      const T variance = sum_of_row<false>(row, p.channels, mean) / count;
-      const V factor = V::broadcast(T(1) / static_cast<T>(__builtin_sqrt(variance + eps)));
-      for (int64_t i = 0; i < p.channels; i += V::kLanes) {
-        const int64_t n = lesser(V::kLanes, p.channels - i);
-        V x = (load_lanes(row + i, 1, n) - mean) * factor;
-        if (weight != nullptr) x = x * load_lanes(weight + i, 1, n);
-        if (bias != nullptr) x = x + load_lanes(bias + i, 1, n);
-        store_lanes(x, to + i, 1, n);
+    for (int64_t first = begin; first < end; first += kRows) {
+      const int64_t rows = lesser(kRows, end - first);
+      const T* const from = input + first * channels;
+      T* const to = output + first * channels;
+      T mean[kRows], factor[kRows];
+      for (int64_t r = 0; r < rows; ++r) {
+        mean[r] = sum_of_row<true>(from + r * channels, channels, V::zero()) / count;
+      }
+      for (int64_t r = 0; r < rows; ++r) {
+        const V middle = V::broadcast(mean[r]);
+        const T variance = sum_of_row<false>(from + r * channels, channels, middle) / count;
+        factor[r] = T(1) / static_cast<T>(__builtin_sqrt(variance + eps));
+      }
+      for (int64_t i = 0; i < channels; i += V::kLanes) {
+        const int64_t n = lesser(V::kLanes, channels - i);
+        const V by = weight == nullptr ? V::broadcast(T(1)) : load_lanes(weight + i, 1, n);
+        const V plus = bias == nullptr ? V::zero() : load_lanes(bias + i, 1, n);
+        for (int64_t r = 0; r < rows; ++r) {
+          const V x = load_lanes(from + r * channels + i, 1, n) - V::broadcast(mean[r]);
+          store_lanes(fma(x * V::broadcast(factor[r]), by, plus), to + r * channels + i, 1, n);
+        }
       }
     }
   });
