@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,7 @@ from zoo.cli.output import (
     noted_warnings,
     write_file,
 )
+from zoo.cli.progress import progress
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.needs import need
 from zoo.evaluation.results import RESULT_COLUMNS
@@ -33,8 +33,6 @@ from zoo.names import one_line
 if TYPE_CHECKING:
     from zoo.evaluation.outcomes import Member
     from zoo.evaluation.report import Report
-
-_LINE_EVERY = 10  # seconds between lines of progress where there is no terminal
 
 
 @click.command("evaluate")
@@ -321,37 +319,18 @@ def _evaluate(members: Sequence[Member], images: Any, level: Sequence[str], devi
             raise UsageError("--level: this data set has no hierarchy above its classes")
         indices, names = grouped(hierarchy, level, images.classes)
         groups = torch.tensor(indices)
-    with _progress(len(images)) as progress:
+    with progress("evaluating", len(images)) as update:
         result = evaluate(
             members,
             images.classes,
             device=device,
             groups=groups,
             group_names=names,
-            progress=progress,
+            progress=update,
         )
     inputs = [next(batch.images for batch in each.loader if len(batch.images)) for each in members]
     speed = measure_speed([member.model for member in members], inputs, device)
     return replace(result, speed=speed)
-
-
-@contextmanager
-def _progress(images: int) -> Iterator[Any]:
-    """Show progress on stderr: a bar on a terminal, else a line now and then."""
-    if sys.stderr.isatty():
-        with click.progressbar(length=images, label="evaluating", file=sys.stderr) as bar:
-            yield bar.update
-        return
-    done, told = 0, time.monotonic()
-
-    def update(more: int) -> None:
-        nonlocal done, told
-        done += more
-        if time.monotonic() - told >= _LINE_EVERY:
-            told = time.monotonic()
-            note(f"evaluated {done} of {images} images")
-
-    yield update
 
 
 def _unreadable(members: Sequence[Member], images: Any) -> list[dict[str, str]]:
