@@ -15,22 +15,22 @@ import zoo
 @zoo.hookimpl
 def zoo_losses():
     return [
-        zoo.Loss("interrupting", "shelf:Interrupting"),
-        zoo.Loss("soft_interrupting", "shelf:Interrupting", target=("index", "soft")),
-        zoo.Loss("exploding", "shelf:Exploding"),
+        zoo.Loss("interrupting", "oddity:Interrupting"),
+        zoo.Loss("soft_interrupting", "oddity:Interrupting", target=("index", "soft")),
+        zoo.Loss("exploding", "oddity:Exploding"),
         zoo.Loss("index_only", "torch.nn:NLLLoss"),
         zoo.Loss("many", "torch.nn:MultiLabelSoftMarginLoss", target="multihot"),
         zoo.Loss("metric", "torch.nn:CosineEmbeddingLoss", target="embedding", needs_features=True),
-        zoo.Loss("rows", "shelf:rows"),
+        zoo.Loss("rows", "oddity:rows"),
     ]
 
 
 @zoo.hookimpl
 def zoo_architectures():
     return [
-        zoo.Architecture("restless", "shelf:Restless", input_size=(1, 8, 8), capabilities=()),
-        zoo.Architecture("features", "shelf:features", input_size=(1, 8, 8)),
-        zoo.Architecture("tail", "shelf:tail", input_size=(1, 8, 8)),
+        zoo.Architecture("restless", "oddity:Restless", input_size=(1, 8, 8), capabilities=()),
+        zoo.Architecture("features", "oddity:features", input_size=(1, 8, 8)),
+        zoo.Architecture("tail", "oddity:tail", input_size=(1, 8, 8)),
     ]
 
 
