@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import zoo
+from zoo.builtin.digits import Digits
 
 
 @zoo.hookimpl
@@ -32,6 +33,19 @@ def zoo_architectures():
         zoo.Architecture("features", "oddity:features", input_size=(1, 8, 8)),
         zoo.Architecture("tail", "oddity:tail", input_size=(1, 8, 8)),
     ]
+
+
+@zoo.hookimpl
+def zoo_datasets():
+    return [zoo.Dataset("holed", "oddity:Holed", num_classes=10, input_size=(1, 8, 8))]
+
+
+class Holed(Digits):
+    """Digits, one of which is not all numbers."""
+
+    def __init__(self, *, split="train", transform=None) -> None:
+        super().__init__(split=split, transform=transform)
+        self.images[5, 0, 3, 3] = float("nan")
 
 
 class Interrupting(nn.Module):
@@ -73,6 +87,9 @@ class Restless(nn.Module):
         self.block = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU())
         self.drop = nn.Dropout(0.3)
         self.fc = nn.Linear(16 * 4, num_classes)
+
+    def group_matcher(self, coarse=False):
+        return {"stem": "^stem", "blocks": "^block"}
 
     def forward(self, images):
         return self.fc(self.drop(torch.flatten(self.block(self.stem(images)), 1)))

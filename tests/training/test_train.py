@@ -173,6 +173,21 @@ def test_resume_refuses_another_number_of_processes(config, tmp_path):
         resume(tmp_path / "a", {})
 
 
+def test_pixels_that_are_no_numbers_are_named_as_the_cause(config, tmp_path):
+    with pytest.raises(Diverged, match=r"the loss is nan .* its images hold values that are not"):
+        train(config(dataset="oddity/holed", recipe=None), tmp_path / "a")
+
+
+def test_layer_decay_that_would_do_nothing_is_refused(config, tmp_path):
+    with pytest.raises(UsageError, match="tail does not say which layer a weight belongs to"):
+        train(config(model="oddity/tail", layer_decay=0.5), tmp_path / "a")
+    folders = [tmp_path / name for name in ("even", "decayed")]
+    for folder, decay in zip(folders, (None, 0.5), strict=True):
+        train(config(epochs=1, layer_decay=decay), folder)
+    even, decayed = map(weights, folders)
+    assert even != decayed
+
+
 def test_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(config, tmp_path):
     settings = {"loss": {"oddity/exploding": {"after": 9}}, "checkpoint_every": 2, "lr": 0.01}
     with pytest.raises(Diverged) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -166,7 +165,6 @@ def command(
     images: Any = open_dataset(dataset, split=split, root=data_dir, **download)
     images.classes = readable(images.classes)
     check_device(device)
-    begun = time.monotonic()
     with noted_warnings():
         members, rows = _members(
             networks, dataset, images, input_size, batch_size, workers, optimize, device
@@ -183,7 +181,7 @@ def command(
         "batch_size": batch_size,
         "workers": workers,
         "optimized": optimize,
-        "seconds": time.monotonic() - begun,
+        "seconds": result.seconds,
         "images_per_second": len(result.outcomes.targets) / result.seconds,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["zoo", *sys.argv[1:]]),
@@ -316,7 +314,10 @@ def _evaluate(members: Sequence[Member], images: Any, level: Sequence[str], devi
     if level:
         hierarchy = getattr(images, "hierarchy", None)
         if hierarchy is None:
-            raise UsageError("--level: this data set has no hierarchy above its classes")
+            raise UsageError(
+                "--level: this data set has no hierarchy above its classes; ImageNet's comes with "
+                "its devkit, the folder ILSVRC2012_devkit_t12"
+            )
         indices, names = grouped(hierarchy, level, images.classes)
         groups = torch.tensor(indices)
     with progress("evaluating", len(images)) as update:
