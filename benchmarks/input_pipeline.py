@@ -95,6 +95,9 @@ def small_candidates(images: torch.Tensor, jitter: bool) -> Candidates:
     )
     return {
         "zoo": Loader(InMemory(images), 128, transform=transform, shuffle=True),
+        "zoo, two workers": Loader(
+            InMemory(images), 128, transform=transform, shuffle=True, workers=PROCESSORS
+        ),
         "torchvision, tensors one by one": in_processes(InMemory(images, one_by_one), 128),
         "torchvision, PIL one by one": in_processes(InMemory(images, as_picture), 128),
         "torchvision, one draw for a batch": Batches(images, one_by_one),

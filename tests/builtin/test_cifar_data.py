@@ -129,6 +129,24 @@ def test_pickles_of_python_2() -> None:
     assert values["labels"] == [7, 3]
 
 
+@pytest.mark.parametrize("protocol", range(5))
+def test_pickles_of_python_3(protocol: int) -> None:
+    """Bytes come as text that is encoded in protocols 0 to 2, that of the published files."""
+    array = np.arange(600, dtype=np.uint16).astype(np.uint8).reshape(2, 300)
+    content = pickle.dumps({b"data": array, b"labels": [7, 3]}, protocol)
+    values = read_pickled(content, "batch")
+    assert np.array_equal(values["data"].numpy(), array)
+    assert values["labels"] == [7, 3]
+
+
+def test_text_is_encoded_in_one_way_alone() -> None:
+    begun = b"(dVdata\nc_codecs\nencode\n(Vabc\nV"
+    for content in (begun + b"rot13\ntRs.", begun + b"latin1\ntR}bs."):
+        with pytest.raises(zoo.DataError, match=r"bytes (in the encoding|with a state)"):
+            read_pickled(content, "batch")
+    assert read_pickled(begun + b"latin1\ntRs.", "batch") == {"data": b"abc"}
+
+
 class _Runs:
     def __reduce__(self) -> Any:
         return os.mkdir, (self.folder,)

@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 
 from zoo.checkpoints import Checkpoint, save_checkpoint
+from zoo.data.check import scan
+from zoo.data.datasets.base import ImagesInMemory
+from zoo.data.images import ImageError
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 
@@ -290,6 +293,15 @@ def test_what_cannot_be_checked_is_one_line(zoo, tmp_path, monkeypatch, argument
     assert result.exit_code == code
     assert (result.stdout, result.stderr.count("Error:")) == ("", 1)
     assert message in result.stderr
+
+
+def test_pixels_that_are_no_numbers(tmp_path: Path) -> None:
+    images = torch.rand(3, 1, 8, 8)
+    images[1, 0, 2, 2] = torch.nan
+    data = ImagesInMemory(images, torch.tensor([0, 1, 0]), ("a", "b"))
+    with pytest.raises(ImageError, match="not finite"):
+        scan.picture(data, 1)
+    assert scan.picture(data, 0).size == (8, 8)
 
 
 def test_digits_in_memory(zoo_process) -> None:

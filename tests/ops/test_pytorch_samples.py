@@ -20,8 +20,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def infos() -> Iterator[Any]:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        # Importing PyTorch's tests would forbid the whole process to set flags of cuDNN.
+        patch.setattr("torch.backends.disable_global_flags", lambda: None)
         from torch.testing._internal.common_methods_invocations import op_db
 
     return (info for info in op_db if info.name in FUNCTIONS)

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # runs, for all the files here
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few plugins, an empty cache, and the working folder empty."""
     monkeypatch.setenv("ZOO_PLUGINS", "zoo,cifar")
-    monkeypatch.setenv("ZOO_EXTRA_PLUGINS", str(Path(__file__).with_name("shelf.py")))
+    monkeypatch.setenv("ZOO_EXTRA_PLUGINS", str(Path(__file__).with_name("oddity.py")))
     monkeypatch.setenv("ZOO_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr("zoo.registry._registry", None)

@@ -25,15 +25,15 @@ def pictures(folder: Path, counts: dict[str, int], mode: str = "RGB", size=(8, 8
     ("settings", "message"),
     [
         (
-            {"loss": "shelf/index_only", "mixup": 0.2},
+            {"loss": "oddity/index_only", "mixup": 0.2},
             "takes index: leave them out, or choose --loss",
         ),
         (
-            {"loss": "shelf/index_only", "smoothing": 0.2},
-            "choose --loss shelf/soft_interrupting or",
+            {"loss": "oddity/index_only", "smoothing": 0.2},
+            "choose --loss oddity/soft_interrupting or",
         ),
-        ({"loss": "shelf/metric"}, "is a loss of features"),
-        ({"loss": "shelf/rows"}, "returns (2,), not one number"),
+        ({"loss": "oddity/metric"}, "is a loss of features"),
+        ({"loss": "oddity/rows"}, "returns (2,), not one number"),
         ({"loss": {"zoo/mse": {"weight": 2}}}, "zoo/mse does not take 'weight'"),
         (
             {"loss": "crossentropy"},
@@ -41,15 +41,15 @@ def pictures(folder: Path, counts: dict[str, int], mode: str = "RGB", size=(8, 8
         ),
         ({"model": "small"}, "there is no model 'small'"),
         (
-            {"model": "shelf/features"},
+            {"model": "oddity/features"},
             "returns (2, 64) for two images of 1x8x8, not logits (2, 10)",
         ),
         ({"pretrained": True}, "cifar/small_cnn has no pretrained weights"),
         ({"input_size": [1, 7, 7]}, "small_cnn needs images of at least 8x8"),
         ({"input_size": [2, 8, 8]}, "2 channels"),
         (
-            {"model": "shelf/tail", "input_size": [1, 9, 9]},
-            "shelf/tail does not take images of 1x9x9",
+            {"model": "oddity/tail", "input_size": [1, 9, 9]},
+            "oddity/tail does not take images of 1x9x9",
         ),
         ({"model_kwargs": {"width": 3}}, "cifar/small_cnn does not take 'width'"),
         ({"dataset": "digit"}, "there is no data set 'digit'; did you mean zoo/digits"),
@@ -74,7 +74,7 @@ def test_refusals(config, tmp_path, settings, message):
 
 
 def test_losses_of_other_targets(config):
-    task = compose(config(loss="shelf/many"))
+    task = compose(config(loss="oddity/many"))
     logits, targets = torch.randn(3, 10), torch.tensor([1, 2, 3])
     expected = nn.MultiLabelSoftMarginLoss()(logits, nn.functional.one_hot(targets, 10).float())
     assert task.loss(logits, targets) == expected
@@ -92,7 +92,7 @@ def test_sizes_come_from_the_data_where_the_model_takes_any(config):
 
 def test_folder_without_splits_keeps_some_for_evaluation(config, tmp_path):
     pictures(tmp_path / "data", {"a": 10, "b": 20, "c": 2})
-    task = compose(config(dataset=str(tmp_path / "data"), model="shelf/restless"))
+    task = compose(config(dataset=str(tmp_path / "data"), model="oddity/restless"))
     data = task.data
     assert torch.bincount(data.evaluation.targets).tolist() == [2, 4]
     assert torch.bincount(data.train.targets).tolist() == [8, 16, 2]
@@ -101,13 +101,13 @@ def test_folder_without_splits_keeps_some_for_evaluation(config, tmp_path):
     assert data.notes == ("no images in 20% of train of the class 'c'",)
     assert data.train.paths == compose(task.config).data.train.paths
     with pytest.raises(UsageError, match="too few images"):
-        compose(config(dataset=str(tmp_path / "data"), model="shelf/restless", val_share=0.01))
+        compose(config(dataset=str(tmp_path / "data"), model="oddity/restless", val_share=0.01))
 
 
 def test_class_that_is_missing_in_validation_is_told(config, tmp_path, capfd):
     pictures(tmp_path / "data" / "train", {"a": 6, "b": 6})
     pictures(tmp_path / "data" / "val", {"a": 2})
-    settings = {"dataset": str(tmp_path / "data"), "model": "shelf/restless", "batch_size": 4}
+    settings = {"dataset": str(tmp_path / "data"), "model": "oddity/restless", "batch_size": 4}
     outcome = train(config(**settings), tmp_path / "a")
     assert len(outcome.history) == 2
     assert "no images in val of the class 'b'" in capfd.readouterr().err
@@ -121,7 +121,7 @@ def test_poor_folders(config, tmp_path, counts, message):
     (tmp_path / "data").mkdir()
     pictures(tmp_path / "data", counts)
     with pytest.raises(ZooError) as error:
-        train(config(dataset=str(tmp_path / "data"), model="shelf/restless"), tmp_path / "a")
+        train(config(dataset=str(tmp_path / "data"), model="oddity/restless"), tmp_path / "a")
     assert message in str(error.value)
 
 
@@ -137,7 +137,7 @@ def test_pictures_of_all_kinds(config, tmp_path):
     Image.new("RGB", (20, 10), "red").save(data / "b" / "turned.jpg", exif=exif)
     whole = (data / "b" / "turned.jpg").read_bytes()
     (data / "b" / "short.jpg").write_bytes(whole[: len(whole) // 2])
-    settings = {"dataset": str(data), "model": "shelf/restless", "batch_size": 5}
+    settings = {"dataset": str(data), "model": "oddity/restless", "batch_size": 5}
     assert len(train(config(**settings), tmp_path / "a").history) == 2
     with pytest.raises(ZooError, match=r"short\.jpg") as error:
         train(config(**settings, on_error="raise", val_share=0.4), tmp_path / "b")

@@ -14,7 +14,7 @@ from zoo.training.session import resume, train
 @pytest.fixture
 def frozen(config):
     def make(**settings):
-        return config(**{"model": "shelf/restless", "freeze": "backbone", **settings})
+        return config(**{"model": "oddity/restless", "freeze": "backbone", **settings})
 
     return make
 
@@ -67,7 +67,7 @@ def test_cached_features_train_as_the_network_itself(frozen, tmp_path):
 def test_resumes_bit_for_bit(frozen, tmp_path, augmented):
     settings = {"no_aug": not augmented, "model_ema": True}
     train(frozen(**settings), tmp_path / "whole")
-    outcome = train(frozen(**settings, loss={"shelf/interrupting": {"after": 4}}), tmp_path / "a")
+    outcome = train(frozen(**settings, loss={"oddity/interrupting": {"after": 4}}), tmp_path / "a")
     while outcome.signal:
         outcome = resume(tmp_path / "a", {})
     assert weights(tmp_path / "a") == weights(tmp_path / "whole")
@@ -91,6 +91,6 @@ def test_average_of_the_head_is_saved_with_the_rest(frozen, tmp_path):
 
 
 def test_a_model_that_ends_otherwise_is_refused(frozen, tmp_path):
-    with pytest.raises(UsageError, match="shelf/tail does not end in its classifier"):
-        train(frozen(model="shelf/tail"), tmp_path / "a")
+    with pytest.raises(UsageError, match="oddity/tail does not end in its classifier"):
+        train(frozen(model="oddity/tail"), tmp_path / "a")
     assert not (tmp_path / "a").exists()

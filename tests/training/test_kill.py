@@ -44,7 +44,7 @@ def test_ctrl_c_ends_the_step_saves_and_says_how_to_go_on(
 def test_killed_at_random_moments(launcher: Launcher, tmp_path: Path) -> None:
     def begin(name: str) -> list[str]:
         return [
-            *("train", "--dataset", "digits", "--model", "shelf/restless", "--epochs", "30"),
+            *("train", "--dataset", "digits", "--model", "oddity/restless", "--epochs", "30"),
             *("-b", "256", "--checkpoint-every", "2", "--model-ema", "--mixup", "0.2"),
             *("--output", str(tmp_path / name)),
         ]

@@ -66,7 +66,16 @@ def test_two_processes_are_as_one(config, tmp_path):
 
 
 def test_two_processes_stop_together_and_go_on_bit_for_bit(launcher, tmp_path):
-    common = ("--model", "shelf/restless", "--epochs", "2", "-b", "128", "--model-ema", *ARGUMENTS)
+    common = (
+        "--model",
+        "oddity/restless",
+        "--epochs",
+        "2",
+        "-b",
+        "128",
+        "--model-ema",
+        *ARGUMENTS,
+    )
 
     def run(*arguments: str) -> list[int]:
         port = str(_free_port())
@@ -82,7 +91,7 @@ def test_two_processes_stop_together_and_go_on_bit_for_bit(launcher, tmp_path):
         )  # fmt: skip
         return launcher.statuses()
 
-    loss = "shelf/interrupting: {after: %d}"
+    loss = "oddity/interrupting: {after: %d}"
     whole = run(*common, "--loss", loss % 1000, "--output", str(tmp_path / "whole"))
     assert whole == [0, 0], launcher.log.read_text()
     # Five steps an epoch. The first call of the loss is a trial; the fourth is in the third step.

@@ -43,7 +43,7 @@ def test_run_folder(config, tmp_path):
     ]
     about = json.loads((folder / "run.json").read_text())
     assert about["seed"] == 0
-    assert about["plugins"].keys() == {"zoo", "cifar", "shelf"}
+    assert about["plugins"].keys() == {"zoo", "cifar", "oddity"}
     assert torch.__version__.startswith(about["versions"]["torch"])
     assert about["hardware"]["processes"] == 1
     assert len(about["data"]["fingerprints"]["train"]) == 64
@@ -78,7 +78,7 @@ def test_same_seed_same_weights_whatever_the_workers(config, tmp_path):
 VARIANTS = {
     "plain": {},
     "everything": {
-        "model": "shelf/restless",
+        "model": "oddity/restless",
         "model_ema": True,
         "model_ema_warmup": True,
         "clip_grad": 1.0,
@@ -91,8 +91,14 @@ VARIANTS = {
         "warmup_epochs": 1,
     },
     "workers": {"workers": 2},
-    "sgd": {"model": "shelf/restless", "opt": "sgd", "lr": 0.1, "sched": "step", "decay_epochs": 1},
-    "half": {"amp": True, "channels_last": False, "model": "shelf/tail"},
+    "sgd": {
+        "model": "oddity/restless",
+        "opt": "sgd",
+        "lr": 0.1,
+        "sched": "step",
+        "decay_epochs": 1,
+    },
+    "half": {"amp": True, "channels_last": False, "model": "oddity/tail"},
     "lookahead": {"opt": "lookahead_adam"},
 }
 
@@ -101,7 +107,7 @@ VARIANTS = {
 def test_interrupted_and_resumed_is_the_same_bit_for_bit(config, tmp_path, name):
     variant = VARIANTS[name]
     soft = "mixup" in variant
-    loss = "shelf/soft_interrupting" if soft else "shelf/interrupting"
+    loss = "oddity/soft_interrupting" if soft else "oddity/interrupting"
     # The first call of the loss is a trial.
     train(config(**variant, loss={loss: {"after": 1000}}), tmp_path / "whole")
     broken = config(**variant, loss={loss: {"after": 4}})
@@ -130,7 +136,7 @@ def test_finished_run_says_so(config, tmp_path):
 
 def test_resuming_before_the_first_state_starts_over(config, tmp_path):
     train(config(), tmp_path / "whole")
-    stopped = train(config(loss={"shelf/interrupting": {"after": 2}}), tmp_path / "a")
+    stopped = train(config(loss={"oddity/interrupting": {"after": 2}}), tmp_path / "a")
     assert stopped.signal
     (tmp_path / "a" / "state.safetensors").unlink()
     outcome = resume(tmp_path / "a", {})
@@ -149,8 +155,8 @@ def test_resume_says_what_changed(config, tmp_path):
 def test_resume_refuses_other_data(config, tmp_path):
     data = tmp_path / "data"
     _pictures(data)
-    settings = {"dataset": str(data), "model": "shelf/restless", "batch_size": 4, "epochs": 9}
-    stopped = train(config(**settings, loss={"shelf/interrupting": {"after": 4}}), tmp_path / "a")
+    settings = {"dataset": str(data), "model": "oddity/restless", "batch_size": 4, "epochs": 9}
+    stopped = train(config(**settings, loss={"oddity/interrupting": {"after": 4}}), tmp_path / "a")
     assert stopped.signal
     (data / "train" / "red" / "0.png").unlink()
     with pytest.raises(UsageError, match=r"data has changed since .*a was begun"):
@@ -158,7 +164,7 @@ def test_resume_refuses_other_data(config, tmp_path):
 
 
 def test_resume_refuses_another_number_of_processes(config, tmp_path):
-    train(config(loss={"shelf/interrupting": {"after": 3}}), tmp_path / "a")
+    train(config(loss={"oddity/interrupting": {"after": 3}}), tmp_path / "a")
     path = tmp_path / "a" / "run.json"
     about = json.loads(path.read_text())
     about["hardware"]["processes"] = 2
@@ -167,8 +173,23 @@ def test_resume_refuses_another_number_of_processes(config, tmp_path):
         resume(tmp_path / "a", {})
 
 
+def test_pixels_that_are_no_numbers_are_named_as_the_cause(config, tmp_path):
+    with pytest.raises(Diverged, match=r"the loss is nan .* its images hold values that are not"):
+        train(config(dataset="oddity/holed", recipe=None), tmp_path / "a")
+
+
+def test_layer_decay_that_would_do_nothing_is_refused(config, tmp_path):
+    with pytest.raises(UsageError, match="tail does not say which layer a weight belongs to"):
+        train(config(model="oddity/tail", layer_decay=0.5), tmp_path / "a")
+    folders = [tmp_path / name for name in ("even", "decayed")]
+    for folder, decay in zip(folders, (None, 0.5), strict=True):
+        train(config(epochs=1, layer_decay=decay), folder)
+    even, decayed = map(weights, folders)
+    assert even != decayed
+
+
 def test_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(config, tmp_path):
-    settings = {"loss": {"shelf/exploding": {"after": 9}}, "checkpoint_every": 2, "lr": 0.01}
+    settings = {"loss": {"oddity/exploding": {"after": 9}}, "checkpoint_every": 2, "lr": 0.01}
     with pytest.raises(Diverged) as error:
         train(config(**settings, epochs=3, sched="constant"), tmp_path / "a")
     text = str(error.value)
@@ -186,13 +207,13 @@ def test_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state(config, t
 
 def test_divergence_before_anything_was_saved(config, tmp_path):
     with pytest.raises(Diverged, match="nothing was saved yet"):
-        train(config(loss={"shelf/exploding": {"after": 2}}), tmp_path / "a")
+        train(config(loss={"oddity/exploding": {"after": 2}}), tmp_path / "a")
 
 
 def test_full_disk_keeps_what_was_saved(config, tmp_path):
-    whole = config(epochs=3, loss={"shelf/interrupting": {"after": 1000}})
+    whole = config(epochs=3, loss={"oddity/interrupting": {"after": 1000}})
     train(whole, tmp_path / "whole")
-    outcome = train(config(epochs=3, loss={"shelf/interrupting": {"after": 8}}), tmp_path / "a")
+    outcome = train(config(epochs=3, loss={"oddity/interrupting": {"after": 8}}), tmp_path / "a")
     assert outcome.signal
     before = {path: path.read_bytes() for path in (tmp_path / "a").glob("*.safetensors")}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -212,7 +233,7 @@ def test_full_disk_keeps_what_was_saved(config, tmp_path):
 
 
 def test_other_versions_are_told(config, tmp_path, capfd):
-    train(config(loss={"shelf/interrupting": {"after": 3}}), tmp_path / "a")
+    train(config(loss={"oddity/interrupting": {"after": 3}}), tmp_path / "a")
     path = tmp_path / "a" / "run.json"
     about = json.loads(path.read_text())
     about["versions"]["torch"] = "1.0"
@@ -223,8 +244,8 @@ def test_other_versions_are_told(config, tmp_path, capfd):
 
 def test_paths_mean_the_same_elsewhere(tmp_path, monkeypatch):
     _pictures(tmp_path / "data")
-    given = {"dataset": "data", "model": "shelf/restless", "batch_size": 4, "epochs": 2}
-    config = resolve({**given, "loss": {"shelf/interrupting": {"after": 3}}})
+    given = {"dataset": "data", "model": "oddity/restless", "batch_size": 4, "epochs": 2}
+    config = resolve({**given, "loss": {"oddity/interrupting": {"after": 3}}})
     assert config.dataset == str(tmp_path / "data")
     assert train(config, tmp_path / "a").signal
     (tmp_path / "elsewhere").mkdir()
@@ -235,7 +256,7 @@ def test_paths_mean_the_same_elsewhere(tmp_path, monkeypatch):
 def test_events_can_be_read_and_count_once(config, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    outcome = train(config(epochs=3, loss={"shelf/interrupting": {"after": 8}}), tmp_path / "a")
+    outcome = train(config(epochs=3, loss={"oddity/interrupting": {"after": 8}}), tmp_path / "a")
     while outcome.signal:
         outcome = resume(tmp_path / "a", {})
     events = EventAccumulator(str(tmp_path / "a"))
@@ -249,7 +270,7 @@ def test_events_can_be_read_and_count_once(config, tmp_path):
 def test_more_workers_than_images(config, tmp_path):
     data = tmp_path / "data"
     _pictures(data)
-    settings = {"dataset": str(data), "model": "shelf/restless", "batch_size": 64, "workers": 9}
+    settings = {"dataset": str(data), "model": "oddity/restless", "batch_size": 64, "workers": 9}
     assert len(train(config(**settings), tmp_path / "a").history) == 2
 
 

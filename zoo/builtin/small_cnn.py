@@ -40,6 +40,10 @@ class SmallCNN(nn.Module):
             _init_as_keras(conv)
         self.reset_classifier(num_classes)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        """Say in timm's way which parameters belong to which layer, for layer-wise decay."""
+        return {"stem": "^conv1", "blocks": "^conv2"}
+
     def reset_classifier(self, num_classes: int) -> None:
         """Replace the dense layer by a new one with ``num_classes`` outputs (0: by none)."""
         self.num_classes = num_classes

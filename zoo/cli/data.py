@@ -273,9 +273,10 @@ def _facts(document: Mapping[str, Any]) -> str:
         of = document[key]
         return f"{key} {of['min']} to {of['max']}, median {of['median']}"
 
+    classes = len(document["classes"])
     facts = {
         "data set": document["dataset"],
-        "task": f"{document['task']}, {len(document['classes'])} classes",
+        "task": f"{document['task']}, {classes} class{'es' * (classes != 1)}",
         "images": f"{document['images']:,} ("
         + joined([f"{split} {count:,}" for split, count in document["splits"].items()])
         + ")",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +23,7 @@ from zoo.cli.output import (
     noted_warnings,
     write_file,
 )
+from zoo.cli.progress import progress
 from zoo.errors import UsageError, ZooError
 from zoo.evaluation.needs import need
 from zoo.evaluation.results import RESULT_COLUMNS
@@ -33,8 +32,6 @@ from zoo.names import one_line
 if TYPE_CHECKING:
     from zoo.evaluation.outcomes import Member
     from zoo.evaluation.report import Report
-
-_LINE_EVERY = 10  # seconds between lines of progress where there is no terminal
 
 
 @click.command("evaluate")
@@ -168,7 +165,6 @@ def command(
     images: Any = open_dataset(dataset, split=split, root=data_dir, **download)
     images.classes = readable(images.classes)
     check_device(device)
-    begun = time.monotonic()
     with noted_warnings():
         members, rows = _members(
             networks, dataset, images, input_size, batch_size, workers, optimize, device
@@ -185,7 +181,7 @@ def command(
         "batch_size": batch_size,
         "workers": workers,
         "optimized": optimize,
-        "seconds": time.monotonic() - begun,
+        "seconds": result.seconds,
         "images_per_second": len(result.outcomes.targets) / result.seconds,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["zoo", *sys.argv[1:]]),
@@ -318,40 +314,24 @@ def _evaluate(members: Sequence[Member], images: Any, level: Sequence[str], devi
     if level:
         hierarchy = getattr(images, "hierarchy", None)
         if hierarchy is None:
-            raise UsageError("--level: this data set has no hierarchy above its classes")
+            raise UsageError(
+                "--level: this data set has no hierarchy above its classes; ImageNet's comes with "
+                "its devkit, the folder ILSVRC2012_devkit_t12"
+            )
         indices, names = grouped(hierarchy, level, images.classes)
         groups = torch.tensor(indices)
-    with _progress(len(images)) as progress:
+    with progress("evaluating", len(images)) as update:
         result = evaluate(
             members,
             images.classes,
             device=device,
             groups=groups,
             group_names=names,
-            progress=progress,
+            progress=update,
         )
     inputs = [next(batch.images for batch in each.loader if len(batch.images)) for each in members]
     speed = measure_speed([member.model for member in members], inputs, device)
     return replace(result, speed=speed)
-
-
-@contextmanager
-def _progress(images: int) -> Iterator[Any]:
-    """Show progress on stderr: a bar on a terminal, else a line now and then."""
-    if sys.stderr.isatty():
-        with click.progressbar(length=images, label="evaluating", file=sys.stderr) as bar:
-            yield bar.update
-        return
-    done, told = 0, time.monotonic()
-
-    def update(more: int) -> None:
-        nonlocal done, told
-        done += more
-        if time.monotonic() - told >= _LINE_EVERY:
-            told = time.monotonic()
-            note(f"evaluated {done} of {images} images")
-
-    yield update
 
 
 def _unreadable(members: Sequence[Member], images: Any) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -56,6 +57,12 @@ def match_classes(
         return columns
     in_place = sum(i in where for i, where in enumerate(found))
     if len(classes) == outputs and in_place == matched:
+        if places and not matched:
+            warnings.warn(
+                f"no class of {dataset} ({_listed(classes)}) has a name that {model} knows "
+                f"({_listed(labels or ())}): they are taken to be in the same order",
+                stacklevel=2,
+            )
         return None
     unknown = [name for name, where in zip(classes, found, strict=True) if not where]
     raise UsageError(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from zoo.checkpoints import check_architecture, is_checkpoint, read_checkpoint
 from zoo.data.pipeline import Transform, eval_transform, train_transform
-from zoo.errors import UsageError, ZooError
+from zoo.errors import UsageError
 from zoo.models import create_loss, create_model
 from zoo.names import one_line
 from zoo.registry import Entry, get_registry
@@ -213,9 +213,9 @@ def _try(task: Task, name: str) -> None:
     try:
         value = task.loss(logits, targets)
     except Exception as error:
-        raise ZooError(one_line(f"the loss {task.config.loss.name} fails: {error}")) from error
+        raise UsageError(one_line(f"the loss {task.config.loss.name} fails: {error}")) from error
     if value.ndim:
-        raise ZooError(
+        raise UsageError(
             f"the loss {task.config.loss.name} returns {tuple(value.shape)}, not one number: leave "
             "out reduction"
         )

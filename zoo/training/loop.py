@@ -119,20 +119,20 @@ class Trainer:
         seed_step(config.seed, place.updates + 1, accelerator.process_index)
         sums = torch.zeros(3, device=accelerator.device)  # of loss, hits, images
         for number, batch in enumerate(batches, 1):
-            images, targets = self._placed(batch)
+            pixels, targets = self._placed(batch)
             # Gradients are summed over the processes with the last batch alone.
             with accelerator.no_sync(self.model) if number < size else nullcontext():
-                logits = self.model(images)
+                logits = self.model(pixels)
                 # A share of a batch may be empty: no loss, but its part in the sum of gradients.
-                loss = self.loss(logits, targets) if len(images) else logits.sum()
+                loss = self.loss(logits, targets) if len(pixels) else logits.sum()
                 accelerator.backward(loss / size)
             with torch.no_grad():
                 labels = targets.argmax(1) if targets.ndim > 1 else targets
                 hits = accuracy(logits, labels, (1,))[0]
-                sums += torch.stack([loss * len(images), hits, hits.new_tensor(len(images))])
+                sums += torch.stack([loss * len(pixels), hits, hits.new_tensor(len(pixels))])
         loss_sum, hits, images = accelerator.reduce(sums, "sum").tolist()
         if not math.isfinite(loss_sum):
-            raise self.diverged(f"the loss is {loss_sum}")
+            raise self.diverged(f"the loss is {loss_sum}", pixels)
         if config.clip_grad is not None:
             accelerator.clip_grad_norm_(self.model.parameters(), config.clip_grad)
         self.optimizer.step()
@@ -185,12 +185,15 @@ class Trainer:
             for buffer in self.evaluated.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
-    def diverged(self, what: str) -> Diverged:
-        """An error that says where, and what might help."""
+    def diverged(self, what: str, pixels: Tensor | None = None) -> Diverged:
+        """An error that says where, and what might help; ``pixels`` are what the step was of."""
         place = self.place
+        remedy = "lower --lr, or add --clip-grad or --warmup-epochs"
+        if pixels is not None and not pixels.isfinite().all():
+            remedy = "its images hold values that are not finite; zoo data check finds them"
         return Diverged(
             f"{what} in epoch {place.epoch + 1}, step {place.updates + 1}, at learning rate "
-            f"{self.learning_rate:.3g}: lower --lr, or add --clip-grad or --warmup-epochs"
+            f"{self.learning_rate:.3g}: {remedy}"
         )
 
     def state(self) -> dict[str, Any]:
@@ -228,14 +231,18 @@ def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
     names = [str(name) for name in list_optimizers()]
     if name.removeprefix("lookahead_") not in names:
         close = closest(config.opt, names)
-        hint = f"did you mean {' or '.join(close)}?" if close else "timm.optim.list_optimizers()"
+        hint = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else "timm.optim.list_optimizers() names them"
+        )
         raise UsageError(f"there is no optimizer {config.opt!r}; {hint}")
     made_by = get_optimizer_class(name.removeprefix("lookahead_"), bind_defaults=False)
     options = dict(config.opt_kwargs)
     if made_by.__module__.startswith("torch.") and "fused" in signature(made_by).parameters:
         options.setdefault("fused", True)  # one pass over the weights
     try:
-        return create_optimizer_v2(
+        optimizer = create_optimizer_v2(
             module,
             config.opt,
             lr=config.lr,
@@ -246,6 +253,13 @@ def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
         )
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(one_line(f"the optimizer {config.opt} refuses: {error}")) from error
+    scales = {group.get("lr_scale") for group in optimizer.param_groups}
+    if config.layer_decay not in (None, 1) and len(scales) == 1:
+        raise UsageError(
+            f"{config.model} does not say which layer a weight belongs to (group_matcher), so "
+            "--layer-decay would do nothing: leave it out"
+        )
+    return optimizer
 
 
 def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, updates: int) -> Any:

@@ -79,7 +79,9 @@ class Run:
             place.parent.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
         except OSError as error:
-            raise ZooError(f"cannot make {place}: {error.strerror}") from error
+            raise ZooError(
+                f"cannot make {place}: {error.strerror}: choose another --output"
+            ) from error
         try:
             (made / ARGS).write_text(format_yaml(config.plain()), encoding="utf-8")
             (made / "run.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")

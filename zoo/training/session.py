@@ -393,7 +393,7 @@ class _Session:
 
     def _kept(self) -> str:
         if self.run is None or self.saved is None:
-            return "nothing was saved yet"
+            return "nothing was saved yet (--force replaces the run)"
         return f"{self.run.folder} keeps the state of step {self.saved}"
 
 

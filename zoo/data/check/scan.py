@@ -105,6 +105,8 @@ def picture(dataset: Any, index: int) -> Image.Image:
     if getattr(dataset, "images", None) is None:
         return open_image(dataset.paths[index])
     image: Tensor = dataset.images[index]
+    if image.is_floating_point() and not image.isfinite().all():
+        raise ImageError("holds values that are not finite")
     if image.shape[0] not in (1, 3):
         raise UsageError(f"images of {image.shape[0]} channels cannot be shown: 1 or 3 can")
     if image.is_floating_point():

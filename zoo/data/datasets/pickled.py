@@ -54,8 +54,21 @@ class _Type:
         pass  # byte order and alignment, which single bytes do not have
 
 
+class _Bytes(bytes):
+    """Stands in for ``codecs.encode``, by which Python 3 writes bytes at protocols 0 to 2."""
+
+    def __new__(cls, text: str, encoding: str) -> _Bytes:
+        if encoding != "latin1":
+            raise ValueError(f"bytes in the encoding {encoding!r}")
+        return super().__new__(cls, text.encode("latin1"))
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("bytes with a state")
+
+
 # Only classes with a __setstate__ of their own: a pickle can change the state of what it finds.
 _STAND_INS: dict[tuple[str, str], type] = {
+    ("_codecs", "encode"): _Bytes,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
     ("numpy", "ndarray"): _Array,
@@ -93,6 +106,7 @@ def read_pickled(content: bytes, name: str) -> dict[str, Any]:
         raise DataError(
             one_line(
                 f"{name} is damaged, or holds more than labels and pixels, which is refused "
-                f"because unpickling runs code ({error}): delete it and get the data anew"
+                f"because unpickling runs code ({error}): get the data anew, or write it with "
+                "lists of labels and uint8 arrays alone"
             )
         ) from error

@@ -10,28 +10,42 @@ from torch import nn
 from torch.nn import functional as F
 
 import zoo
+from zoo.builtin.digits import Digits
 
 
 @zoo.hookimpl
 def zoo_losses():
     return [
-        zoo.Loss("interrupting", "shelf:Interrupting"),
-        zoo.Loss("soft_interrupting", "shelf:Interrupting", target=("index", "soft")),
-        zoo.Loss("exploding", "shelf:Exploding"),
+        zoo.Loss("interrupting", "oddity:Interrupting"),
+        zoo.Loss("soft_interrupting", "oddity:Interrupting", target=("index", "soft")),
+        zoo.Loss("exploding", "oddity:Exploding"),
         zoo.Loss("index_only", "torch.nn:NLLLoss"),
         zoo.Loss("many", "torch.nn:MultiLabelSoftMarginLoss", target="multihot"),
         zoo.Loss("metric", "torch.nn:CosineEmbeddingLoss", target="embedding", needs_features=True),
-        zoo.Loss("rows", "shelf:rows"),
+        zoo.Loss("rows", "oddity:rows"),
     ]
 
 
 @zoo.hookimpl
 def zoo_architectures():
     return [
-        zoo.Architecture("restless", "shelf:Restless", input_size=(1, 8, 8), capabilities=()),
-        zoo.Architecture("features", "shelf:features", input_size=(1, 8, 8)),
-        zoo.Architecture("tail", "shelf:tail", input_size=(1, 8, 8)),
+        zoo.Architecture("restless", "oddity:Restless", input_size=(1, 8, 8), capabilities=()),
+        zoo.Architecture("features", "oddity:features", input_size=(1, 8, 8)),
+        zoo.Architecture("tail", "oddity:tail", input_size=(1, 8, 8)),
     ]
+
+
+@zoo.hookimpl
+def zoo_datasets():
+    return [zoo.Dataset("holed", "oddity:Holed", num_classes=10, input_size=(1, 8, 8))]
+
+
+class Holed(Digits):
+    """Digits, one of which is not all numbers."""
+
+    def __init__(self, *, split="train", transform=None) -> None:
+        super().__init__(split=split, transform=transform)
+        self.images[5, 0, 3, 3] = float("nan")
 
 
 class Interrupting(nn.Module):
@@ -73,6 +87,9 @@ class Restless(nn.Module):
         self.block = nn.Sequential(nn.Conv2d(8, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU())
         self.drop = nn.Dropout(0.3)
         self.fc = nn.Linear(16 * 4, num_classes)
+
+    def group_matcher(self, coarse=False):
+        return {"stem": "^stem", "blocks": "^block"}
 
     def forward(self, images):
         return self.fc(self.drop(torch.flatten(self.block(self.stem(images)), 1)))
