@@ -70,6 +70,12 @@ struct ScaleShiftParams {
   Strides input{}, scale{}, shift{}, output{};
 };
 
+// (row - mean) / sqrt(variance + eps) for rows of channels, all of them together in memory.
+struct LayerNormParams {
+  int64_t rows = 0, channels = 0;
+  double eps = 0;
+};
+
 // How a kernel asks for threads. run() calls body(context, begin, end, thread) over disjoint
 // ranges that cover [0, count), possibly at once, and returns when all have ended; thread is
 // in [0, threads). The caller owns the thread pool: kernels never start threads themselves.

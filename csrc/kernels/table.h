@@ -44,6 +44,13 @@ struct PointwiseKernels {
                       T* output, const Parallel&);
 };
 
+// Each row times weight plus bias, if they are not null; output may be input.
+template <typename T>
+struct NormKernels {
+  void (*layer_norm)(const LayerNormParams&, const T* input, const T* weight, const T* bias,
+                     T* output, const Parallel&);
+};
+
 // What the machine can do at most, each thread for itself. sums[thread] gets what it summed up, as
 // the compiler drops work that nobody sees.
 template <typename T>
@@ -63,8 +70,13 @@ struct Kernels {
   // 3x3, stride 1, dilation 1, one group; the pool, if any, 2x2 with stride 2 and no padding. The
   // numbers are those of a tile's outputs in a row. Null for double.
   Conv2dKernel<T> winograd4, winograd2;
+  // From the weights of a 1x1 convolution of one group, packed for the GEMM, those of a map whose
+  // channel c is first multiplied by scale[c * step].
+  void (*scale_panels)(int64_t panels, int64_t channels, const T* packed, const T* scale,
+                       int64_t step, T* scaled, const Parallel&);
   Pool2dKernels<T> pool;
   PointwiseKernels<T> pointwise;
+  NormKernels<T> norm;
   PeakKernels<T> peak;
 };
 

@@ -57,12 +57,14 @@ int64_t constant(Plan& plan, at::Tensor tensor) {
 void conv2d(Plan& plan, const ViewTuple& input, const ViewTuple& output, const at::Tensor& weight,
             std::optional<at::Tensor> bias, Pair stride, Pair padding, Pair dilation,
             int64_t groups, Pair conv_size, const std::string& activation,
-            const std::optional<ViewTuple>& residual, const std::string& pool, Pair pool_kernel,
-            Pair pool_stride, Pair pool_padding, const std::string& precision) {
+            const std::optional<ViewTuple>& residual, const std::optional<ViewTuple>& scale,
+            const std::string& pool, Pair pool_kernel, Pair pool_stride, Pair pool_padding,
+            const std::string& precision) {
   Conv2dStepArgs args;
   args.input = view(input);
   args.output = view(output);
   args.residual = view(residual);
+  args.scale = view(scale);
   args.weight = weight;
   args.bias = std::move(bias);
   args.window = window({weight.size(2), weight.size(3)}, stride, padding, dilation);
@@ -109,6 +111,12 @@ void scale_shift(Plan& plan, const ViewTuple& input, const ViewTuple& output,
                  const std::string& activation) {
   plan.add_step(scale_shift_step(ops::parse_activation(activation), view(input), view(scale),
                                  view(shift), view(output)));
+}
+
+void layer_norm(Plan& plan, const ViewTuple& input, const ViewTuple& output,
+                const std::optional<ViewTuple>& weight, const std::optional<ViewTuple>& bias,
+                double eps) {
+  plan.add_step(layer_norm_step(view(input), view(weight), view(bias), eps, view(output)));
 }
 
 void call(Plan& plan, const std::string& name, const std::string& overload, const py::tuple& args,
@@ -170,13 +178,15 @@ void bind(py::module_& module) {
       .def("conv2d", conv2d, py::arg("input"), py::arg("output"), py::arg("weight"),
            py::arg("bias"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
            py::arg("groups"), py::arg("conv_size"), py::arg("activation"),
-           py::arg("residual") = std::nullopt, py::arg("pool") = "none",
-           py::arg("pool_kernel") = Pair{1, 1}, py::arg("pool_stride") = Pair{1, 1},
-           py::arg("pool_padding") = Pair{0, 0}, py::arg("precision") = "default")
+           py::arg("residual") = std::nullopt, py::arg("scale") = std::nullopt,
+           py::arg("pool") = "none", py::arg("pool_kernel") = Pair{1, 1},
+           py::arg("pool_stride") = Pair{1, 1}, py::arg("pool_padding") = Pair{0, 0},
+           py::arg("precision") = "default")
       .def("max_pool2d", max_pool2d)
       .def("avg_pool2d", avg_pool2d)
       .def("adaptive_avg_pool2d", adaptive_avg_pool2d)
       .def("scale_shift", scale_shift)
+      .def("layer_norm", layer_norm)
       .def("call", call)
       .def("finish",
            [](Plan& plan, int64_t arena_bytes, const std::vector<ViewTuple>& outputs) {

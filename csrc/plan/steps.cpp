@@ -25,7 +25,7 @@ Parallel threads_for(double work, const Frame& frame) {
 class Conv2dStep final : public Step {
  public:
   Conv2dStep(const Conv2dStepArgs& args, PackedWeights& weights, int32_t threads)
-      : input_(args.input), output_(args.output), residual_(args.residual) {
+      : input_(args.input), output_(args.output), residual_(args.residual), scale_(args.scale) {
     if (args.bias) bias_ = args.bias->contiguous();
     Conv2dParams& p = params_;
     p.batch = args.input.sizes[0], p.in_channels = args.input.sizes[1];
@@ -39,29 +39,55 @@ class Conv2dStep final : public Step {
     const Conv2dImpl impl = select_conv2d(p, {DType::float32, args.exact, /*prepacked=*/true});
     kernel_ = &kernel_of(active_kernels<float>(), impl);
     weight_ = weights.get(args.weight, packing_of(impl, p), p.groups);
+    if (scale_) {
+      TORCH_CHECK(packing_of(impl, p) == Packing::gemm && p.groups == 1 && weight_.numel() > 0 &&
+                      args.window.kernel_h * args.window.kernel_w == 1,
+                  "only 1x1 convolutions of one group scale their input");
+      // Each image has weights of its own.
+      p.batch = 1;
+      scaled_bytes_ = (static_cast<int64_t>(weight_.nbytes()) + 63) / 64 * 64;
+    }
     work_ = static_cast<double>(p.batch) * static_cast<double>(p.out_h * p.out_w) *
             static_cast<double>(args.weight.numel());
-    workspace_bytes_ = kernel_->workspace_bytes(p, threads);
+    workspace_bytes_ = scaled_bytes_ + kernel_->workspace_bytes(p, threads);
   }
 
   void run(Frame& frame) const override {
-    kernel_->run(params_, frame.data<float>(input_), weight_.const_data_ptr<float>(),
-                 bias_ ? bias_->const_data_ptr<float>() : nullptr,
-                 residual_ ? frame.data<float>(*residual_) : nullptr, frame.data<float>(output_),
-                 frame.workspace(), threads_for(work_, frame));
+    const float* const weight = weight_.const_data_ptr<float>();
+    if (!scale_) return run(frame, 0, weight, frame.workspace());
+    auto* const scaled = static_cast<float*>(frame.workspace());
+    const int64_t channels = params_.in_channels, panels = weight_.numel() / (channels * kPanel);
+    for (int64_t n = 0; n < input_.sizes[0]; ++n) {
+      active_kernels<float>().scale_panels(
+          panels, channels, weight, frame.data<float>(*scale_) + n * scale_->strides[0],
+          scale_->strides[1], scaled, threads_for(static_cast<double>(weight_.numel()), frame));
+      run(frame, n, scaled, static_cast<char*>(frame.workspace()) + scaled_bytes_);
+    }
   }
   int64_t workspace_bytes() const override { return workspace_bytes_; }
-  std::string kernel() const override { return kernel_->name; }
+  std::string kernel() const override {
+    return std::string(kernel_->name) + (scale_ ? " scaled" : "");
+  }
 
  private:
+  // From that image on.
+  void run(const Frame& frame, int64_t image, const float* weight, void* workspace) const {
+    const auto from = [&](const View& view) {
+      return frame.data<float>(view) + image * view.strides[0];
+    };
+    kernel_->run(params_, from(input_), weight, bias_ ? bias_->const_data_ptr<float>() : nullptr,
+                 residual_ ? from(*residual_) : nullptr, from(output_), workspace,
+                 threads_for(work_, frame));
+  }
+
   Conv2dParams params_;
   View input_, output_;
-  std::optional<View> residual_;
+  std::optional<View> residual_, scale_;
   std::optional<at::Tensor> bias_;
   at::Tensor weight_;
   const Conv2dKernel<float>* kernel_;
   double work_ = 0;
-  int64_t workspace_bytes_ = 0;
+  int64_t scaled_bytes_ = 0, workspace_bytes_ = 0;
 };
 
 class Pool2dStep final : public Step {
@@ -129,6 +155,33 @@ class ScaleShiftStep final : public Step {
   ScaleShiftParams params_;
   View input_, output_;
   std::optional<View> scale_, shift_;
+};
+
+class LayerNormStep final : public Step {
+ public:
+  LayerNormStep(const View& input, const std::optional<View>& weight,
+                const std::optional<View>& bias, double eps, const View& output)
+      : input_(input), output_(output), weight_(weight), bias_(bias) {
+    params_.rows = 1, params_.channels = input.sizes.back(), params_.eps = eps;
+    for (size_t i = 0; i + 1 < input.sizes.size(); ++i) params_.rows *= input.sizes[i];
+  }
+
+  void run(Frame& frame) const override {
+    constexpr double kPasses = 3;
+    const double work = kPasses * static_cast<double>(params_.rows * params_.channels);
+    active_kernels<float>().norm.layer_norm(params_, frame.data<float>(input_),
+                                            weight_ ? frame.data<float>(*weight_) : nullptr,
+                                            bias_ ? frame.data<float>(*bias_) : nullptr,
+                                            frame.data<float>(output_), threads_for(work, frame));
+  }
+  std::string kernel() const override {
+    return std::string("layer_norm_") + isa_name(active_isa());
+  }
+
+ private:
+  LayerNormParams params_;
+  View input_, output_;
+  std::optional<View> weight_, bias_;
 };
 
 // Calls use() for each tensor of the stack, also within lists, and puts what it returns there.
@@ -215,6 +268,12 @@ std::unique_ptr<Step> scale_shift_step(Activation activation, const View& input,
                                        const std::optional<View>& scale,
                                        const std::optional<View>& shift, const View& output) {
   return std::make_unique<ScaleShiftStep>(activation, input, scale, shift, output);
+}
+
+std::unique_ptr<Step> layer_norm_step(const View& input, const std::optional<View>& weight,
+                                      const std::optional<View>& bias, double eps,
+                                      const View& output) {
+  return std::make_unique<LayerNormStep>(input, weight, bias, eps, output);
 }
 
 std::unique_ptr<Step> call_step(c10::OperatorHandle op, std::vector<c10::IValue> stack,

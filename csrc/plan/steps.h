@@ -15,6 +15,8 @@ namespace zoo::plan {
 struct Conv2dStepArgs {
   View input, output;
   std::optional<View> residual;
+  // (N, C, 1, 1): what the input is multiplied by first. For 1x1 windows and one group.
+  std::optional<View> scale;
   at::Tensor weight;               // plain (O, C / groups, KH, KW)
   std::optional<at::Tensor> bias;  // (O,)
   Window window;
@@ -35,6 +37,11 @@ std::unique_ptr<Step> pool2d_step(Pool kind, Pool2dParams params, const View& in
 std::unique_ptr<Step> scale_shift_step(Activation activation, const View& input,
                                        const std::optional<View>& scale,
                                        const std::optional<View>& shift, const View& output);
+
+// Over the last dimension; weight and bias have that one only. All lie without gaps.
+std::unique_ptr<Step> layer_norm_step(const View& input, const std::optional<View>& weight,
+                                      const std::optional<View>& bias, double eps,
+                                      const View& output);
 
 // Any op, through the dispatcher. The tensors in stack, lists included, are replaced by the views,
 // in order (but for weights packed by oneDNN); each result becomes a buffer, laid out as `results`

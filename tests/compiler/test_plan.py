@@ -205,3 +205,91 @@ def test_that_there_is_no_plan_is_remembered() -> None:
         with pytest.raises(PlanError, match="not these"):
             network(torch.randn(1, 4, 8, 8))
     assert len(tries) == 1
+
+
+def gated(m: Any, x: Tensor) -> Tensor:
+    """A squeeze-excite block and the layer behind it."""
+    x = m.conv(x)
+    return m.project(x * m.fc(x.mean((2, 3), keepdim=True)).sigmoid())
+
+
+def gated_modules(filters: int = 24, kernel: int = 1, groups: int = 1) -> dict[str, nn.Module]:
+    project = nn.Conv2d(20, filters, kernel, padding=kernel // 2, groups=groups)
+    return {"conv": nn.Conv2d(20, 20, 1), "fc": nn.Conv2d(20, 20, 1), "project": project}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_gate_scales_the_weights_behind_it(batch: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    x = torch.randn(batch, 20, 13, 9)
+    network = check(gated, x, **gated_modules())
+    plan = network.plan([x])
+    assert "scale_shift" not in steps(network, x)
+    assert [kernel for kernel in plan.kernels if kernel.endswith(" scaled")] == [plan.kernels[-1]]
+    assert plan.steps[-1].op == "conv2d"
+    torch.set_num_threads(before)
+
+
+def test_a_gate_of_all_images_or_channels() -> None:
+    x = torch.randn(3, 20, 13, 9)
+    for dims in ((0, 2, 3), (1, 2, 3)):
+
+        def function(m: Any, x: Tensor, dims: tuple[int, ...] = dims) -> Tensor:
+            return F.relu(m.project(x * x.mean(dims, keepdim=True)) + x.flip(2))
+
+        network = check(function, x, project=nn.Conv2d(20, 20, 1))
+        assert network.plan([x]).kernels[-1].endswith(" scaled")
+
+
+@pytest.mark.parametrize(
+    ("function", "modules"),
+    [
+        (gated, gated_modules(filters=13 * 9 + 1)),  # more weights than values
+        (gated, gated_modules(filters=1)),
+        (gated, gated_modules(kernel=3)),
+        (gated, gated_modules(groups=2)),
+        (lambda m, x: m.project(F.relu(x * m.fc(x).mean((2, 3), keepdim=True))), gated_modules()),
+        (lambda m, x: m.project(x * m.fc(x).mean((1, 2), keepdim=True)), gated_modules()),
+        (
+            lambda m, x: (lambda y: m.project(y) + y.flip(3))(x * x.mean((2, 3), True)),
+            gated_modules(20),
+        ),
+        (lambda m, x: x * m.fc(x).mean((2, 3), keepdim=True), gated_modules()),
+    ],
+)
+def test_a_gate_with_a_step_of_its_own(function: Any, modules: dict[str, nn.Module]) -> None:
+    x = torch.randn(IMAGE)
+    assert steps(check(function, x, **modules), x)["scale_shift"] == 1
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_layer_norm_over_channels(affine: bool, batch: int) -> None:
+    norm = nn.LayerNorm(24, elementwise_affine=affine)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+
+    def function(m: Any, x: Tensor) -> Tensor:  # as in ConvNeXt
+        return m.norm((m.conv(x) + 3).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    x = torch.randn(batch, 20, 13, 9)
+    network = check(function, x, conv=nn.Conv2d(20, 24, 1), norm=norm)
+    assert steps(network, x) == {"conv2d": 1, "layer_norm": 1}
+    network = check(lambda m, x: m.norm(x), torch.randn(5, 24), norm=norm)
+    assert steps(network, torch.randn(5, 24)) == {"layer_norm": 1}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: F.layer_norm(x, x.shape[2:]),
+        lambda m, x: F.layer_norm(x.double(), x.shape[3:]),
+        lambda m, x: F.layer_norm(x.contiguous().transpose(2, 3), (13,)),
+    ],
+)
+def test_other_layer_norms_run_in_pytorch(function: Any) -> None:
+    x = torch.randn(IMAGE)
+    assert steps(check(function, x), x)["aten::layer_norm"] == 1

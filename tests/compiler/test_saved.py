@@ -86,6 +86,16 @@ def test_round_trip(
     assert [child.name for child in tmp_path.iterdir()] == ["model.zoo"]
 
 
+def test_a_loaded_network_has_the_same_kernels(tmp_path: Path) -> None:
+    fast = optimized(timm.create_model("mobilenetv3_small_050"), torch.randn(1, 3, 64, 64))
+    fast.save(tmp_path / "model.zoo")
+    loaded = zoo.load_optimized(tmp_path / "model.zoo")
+    x = torch.randn(1, 3, 64, 64)
+    kernels = [layer.kernel for layer in fast.report(x).layers]
+    assert [layer.kernel for layer in loaded.report(x).layers] == kernels
+    assert any(kernel.endswith(" scaled") for kernel in kernels)  # behind a squeeze-excite gate
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -4,10 +4,12 @@
 int main() {
   using namespace zoo::test;
   const std::pair<const char*, void (*)()> tests[] = {
-      {"dispatch", test_dispatch}, {"pack", test_pack},           {"activations", test_activations},
-      {"conv2d", test_conv2d},     {"depthwise", test_depthwise}, {"direct", test_direct},
-      {"winograd", test_winograd}, {"pool2d", test_pool2d},       {"scale_shift", test_scale_shift},
-      {"peak", test_peak},
+      {"dispatch", test_dispatch},         {"pack", test_pack},
+      {"activations", test_activations},   {"conv2d", test_conv2d},
+      {"depthwise", test_depthwise},       {"direct", test_direct},
+      {"winograd", test_winograd},         {"pool2d", test_pool2d},
+      {"scale_shift", test_scale_shift},   {"layer_norm", test_layer_norm},
+      {"scale_panels", test_scale_panels}, {"peak", test_peak},
   };
   for (const auto& [name, run] : tests) {
     const int before = failures;

@@ -207,7 +207,9 @@ void test_depthwise();
 void test_direct();
 void test_winograd();
 void test_pool2d();
+void test_scale_panels();
 void test_scale_shift();
+void test_layer_norm();
 void test_peak();
 
 }  // namespace zoo::test

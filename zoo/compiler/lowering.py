@@ -61,6 +61,7 @@ class Lowering:
         self.buffers: list[Buffer] = []
         self.padded: dict[fx.Node, tuple[Value, list[int]]] = {}
         self.flattened: dict[fx.Node, Value] = {}  # maps that linear layers read as they are
+        self.gated: dict[fx.Node, tuple[Value, Value]] = {}  # maps, and what scales their channels
         self.joined: dict[fx.Node, Value] = {}  # concatenations that have their memory already
         self._owners: dict[int, Buffer] = {}
         self._values: dict[fx.Node, Any] = {}
@@ -135,6 +136,10 @@ class Lowering:
             tensor = getattr(self.graph_module, str(node.target))
             return tensor if isinstance(tensor, Tensor) else None
         return None
+
+    def is_deferred(self, node: fx.Node) -> bool:
+        """Whether what the node computes is left to those that read it."""
+        return node in self.padded or node in self.flattened or node in self.gated
 
     def value(self, node: fx.Node) -> Any:
         """What the node computed: a Value, a number, or a list of them."""
@@ -295,9 +300,9 @@ class Lowering:
         return self._dispatch(node, node.target)
 
     def _dispatch(self, node: fx.Node, target: OpOverload) -> Any:
-        if any(each in self.padded or each in self.flattened for each in node.all_input_nodes):
+        if any(map(self.is_deferred, node.all_input_nodes)):
             raise NotImplementedError(
-                f"{target._schema.name} of a map that its readers were to pad or to flatten"
+                f"{target._schema.name} of a map that its readers were to pad, flatten or scale"
             )
         args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
 

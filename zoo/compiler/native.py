@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from zoo.compiler import onednn
 from zoo.compiler.graph import arguments
-from zoo.compiler.lowering import Lowering, four, native
-from zoo.compiler.values import Value
+from zoo.compiler.lowering import Lowering, native
+from zoo.compiler.values import Value, is_float, is_map
 
 _aten = torch.ops.aten
 _zoo = torch.ops.zoo
 
 
-def _is_map(value: Any) -> bool:
-    return isinstance(value, Value) and value.fake.dim() == 4 and _is_float(value)
-
-
-def _is_float(value: Any) -> bool:
-    return isinstance(value, Value) and value.fake.dtype == torch.float32
+def weights_of(lowering: Lowering, args: dict[str, Any]) -> tuple[Tensor, Tensor | None] | None:
+    """A layer's weight and bias, if they are constants that the kernels take."""
+    weight, bias = lowering.real(args["weight"]), lowering.real(args["bias"])
+    if weight is None or weight.dtype != torch.float32 or weight.numel() == 0:
+        return None
+    return None if (bias is None) != (args["bias"] is None) else (weight, bias)
 
 
 def _pair(value: Any, default: int) -> list[int]:
@@ -38,15 +38,15 @@ def _pair(value: Any, default: int) -> list[int]:
 
 @native(_zoo.conv2d.default, _zoo.conv2d_pool.default)
 def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    weight, bias = lowering.real(args["weight"]), lowering.real(args["bias"])
-    source, sides = lowering.padded.get(args["input"], (None, [0, 0, 0, 0]))
-    source = source or lowering.value(args["input"])
+    weights = weights_of(lowering, args)
+    source = lowering.value(args["input"])
+    source, sides = lowering.padded.get(args["input"], (source, [0, 0, 0, 0]))
+    source, scale = lowering.gated.get(args["input"], (source, None))
     residual = args.get("residual")
     residual = None if residual is None else lowering.value(residual)
-    if weight is None or weight.dtype != torch.float32 or not _is_map(source):
+    if weights is None or not is_map(source):
         return None
-    if (bias is None) != (args["bias"] is None) or weight.numel() == 0:
-        return None
+    weight, bias = weights
     top, bottom, left, right = sides
     stride, dilation = _pair(args["stride"], 1), _pair(args["dilation"], 1)
     padding = _pair(args["padding"], 0)
@@ -70,7 +70,8 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         f"-> {conv_size}{size} stride {stride} padding {pads} dilation {dilation} groups {groups} "
         f"{activation}{'' if residual is None else ' + residual'} {pool} {fixed}"
     )
-    choice = lowering.choice(node, case)
+    # oneDNN takes no scale.
+    choice = lowering.choice(node, case) if scale is None else "zoo"
     even = (top, left) == (bottom, right)
     inner = all(user.op != "output" for user in node.users)  # outputs lie in memory of the plan's
     if choice == "onednn" and even and inner and not pool:
@@ -95,7 +96,7 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
     return lowering.step(
         node.name,
         "conv2d",
-        [source, residual],
+        [source, scale, residual],
         output,
         lambda plan: plan.conv2d(
             input=source.view(),
@@ -109,6 +110,9 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             conv_size=conv_size,
             activation=activation,
             residual=None if residual is None else residual.view(),
+            scale=None
+            if scale is None
+            else scale.view(scale.fake.expand(*source.fake.shape[:2], 1, 1)),
             precision="exact" if choice == "exact" else fixed,
             **pool,
         ),
@@ -131,12 +135,11 @@ def _pool_after(conv_size: list[int], args: dict[str, Any]) -> tuple[list[int], 
 
 @native(_zoo.linear.default, _aten.linear.default)
 def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    weight, bias = lowering.real(args["weight"]), lowering.real(args["bias"])
+    weights = weights_of(lowering, args)
     source, residual = lowering.value(args["input"]), args.get("residual")
-    if weight is None or weight.dtype != torch.float32 or not _is_float(source):
+    if weights is None or not is_float(source) or source.fake.numel() == 0:
         return None
-    if (bias is None) != (args["bias"] is None) or source.fake.numel() == 0:
-        return None
+    weight, bias = weights
     out, channels = weight.shape
     rows = source.fake.numel() // channels
     output = lowering.rows([*source.fake.shape[:-1], out])
@@ -187,7 +190,7 @@ def _as_image(lowering: Lowering, value: Value) -> Value:
 def _flatten(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     """No step where only linear layers read a flattened map: flattening would copy it."""
     source = lowering.value(args["self"])
-    if not _is_map(source) or source.fake.is_contiguous() or source.fake.numel() == 0:
+    if not is_map(source) or source.fake.is_contiguous() or source.fake.numel() == 0:
         return None
     options = {name: value for name, value in args.items() if name != "self"}
     flat = node.target(source.fake.contiguous(), **options)  # type: ignore[operator]
@@ -197,44 +200,16 @@ def _flatten(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value |
         if user.target is not _zoo.linear.default:
             return None
         read = arguments(user)
-        weight = lowering.real(read["weight"])
-        if weight is None or weight.dtype != torch.float32 or read["residual"] is not None:
-            return None
-        if (lowering.real(read["bias"]) is None) != (read["bias"] is None):
+        if weights_of(lowering, read) is None or read["residual"] is not None:
             return None
     lowering.flattened[node] = source
     return lowering.view(source, flat)
 
 
-@native(_aten.constant_pad_nd.default, _aten.pad.default)
-def _pad(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    """No step where only convolutions read it: they pad by themselves."""
-    source, pad = lowering.value(args["self"]), [int(size) for size in args["pad"]]
-    pad += [0] * (4 - len(pad))
-    if args.get("mode", "constant") != "constant" or args["value"] not in (None, 0):
-        return None
-    if not _is_map(source) or len(pad) > 4 or min(pad) < 0:
-        return None
-    convolutions = (_zoo.conv2d.default, _zoo.conv2d_pool.default)
-    for user in node.users:
-        if user.target not in convolutions:
-            return None
-        read = arguments(user)
-        if read.pop("input") is not node or node in read.values():
-            return None
-        if lowering.real(read["weight"]) is None:
-            return None
-    left, right, top, bottom = pad
-    lowering.padded[node] = (source, [top, bottom, left, right])
-    batch, channels, height, width = source.fake.shape
-    padded = [batch, channels, height + top + bottom, width + left + right]
-    return lowering.view(source, torch.empty(padded))  # for its sizes: there is no such memory
-
-
 @native(_zoo.max_pool2d.default)
 def _max_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     source = lowering.value(args["input"])
-    if not _is_map(source):
+    if not is_map(source):
         return None
     kernel = _pair(args["kernel_size"], 1)
     stride, padding = _pair(args["stride"] or kernel, 1), _pair(args["padding"], 0)
@@ -257,7 +232,7 @@ def _max_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
 @native(_zoo.avg_pool2d.default)
 def _avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     source = lowering.value(args["input"])
-    if not _is_map(source):
+    if not is_map(source):
         return None
     kernel = _pair(args["kernel_size"], 1)
     stride, padding = _pair(args["stride"] or kernel, 1), _pair(args["padding"], 0)
@@ -280,7 +255,7 @@ def _avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
 @native(_zoo.adaptive_avg_pool2d.default)
 def _adaptive_avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     source = lowering.value(args["input"])
-    if not _is_map(source):
+    if not is_map(source):
         return None
     output = lowering.empty([*source.fake.shape[:2], *_pair(args["output_size"], 1)], node)
     return lowering.step(
@@ -292,105 +267,10 @@ def _adaptive_avg_pool2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]
     )
 
 
-def _pointwise(
-    lowering: Lowering,
-    node: fx.Node,
-    source: Value,
-    scale: Value | None = None,
-    shift: Value | None = None,
-    activation: str = "none",
-) -> Value | None:
-    """activation(source * scale + shift), where scale and shift broadcast to source."""
-    sizes = source.fake.shape
-    if not all(_is_float(value) for value in (source, scale, shift) if value is not None):
-        return None
-    if len(sizes) > 4 or source.fake.numel() == 0:
-        return None
-    output = lowering.empty_like(source, node)
-
-    def spread(value: Value | None) -> Any:
-        return None if value is None else value.view(four(value.fake.expand(sizes)))
-
-    return lowering.step(
-        node.name,
-        "scale_shift",
-        [source, scale, shift],
-        output,
-        lambda plan: plan.scale_shift(
-            source.view(four(source.fake)),
-            output.view(four(output.fake)),
-            spread(scale),
-            spread(shift),
-            activation,
-        ),
-    )
-
-
-@native(_zoo.scale_shift.default)
-def _scale_shift(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    scale, shift = (
-        None if args[name] is None else lowering.value(args[name]) for name in ("scale", "shift")
-    )
-    return _pointwise(
-        lowering, node, lowering.value(args["input"]), scale, shift, args["activation"]
-    )
-
-
-def _operands(lowering: Lowering, args: dict[str, Any]) -> tuple[Value | None, Value | None]:
-    """Both operands, the one of the result's shape first; None, None where neither has it."""
-    one, other = (
-        lowering.value(args[name])
-        if isinstance(args[name], fx.Node)
-        else lowering.number(args[name])
-        for name in ("self", "other")
-    )
-    if not (_is_float(one) and _is_float(other)):
-        return None, None
-    shape = (one.fake + other.fake).shape
-    if one.fake.shape != shape:
-        one, other = other, one
-    return (one, other) if one.fake.shape == shape else (None, None)
-
-
-@native(_aten.add.Tensor, _aten.add.Scalar)
-def _add(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    one, other = _operands(lowering, args)
-    if one is None or args["alpha"] != 1:
-        return None
-    return _pointwise(lowering, node, one, shift=other)
-
-
-@native(_aten.mul.Tensor, _aten.mul.Scalar)
-def _mul(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    one, other = _operands(lowering, args)
-    return None if one is None else _pointwise(lowering, node, one, scale=other)
-
-
-_ACTIVATIONS = {
-    _aten.relu.default: "relu",
-    _aten.relu6.default: "relu6",
-    _aten.sigmoid.default: "sigmoid",
-    _aten.tanh.default: "tanh",
-    _aten.silu.default: "silu",
-    _aten.gelu.default: "gelu",
-    _aten.hardswish.default: "hardswish",
-    _aten.hardsigmoid.default: "hardsigmoid",
-    _aten.leaky_relu.default: "leaky_relu",
-}
-
-
-@native(*_ACTIVATIONS)
-def _activation(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    if args.get("approximate", "none") != "none" or args.get("negative_slope", 0.01) != 0.01:
-        return None
-    source = lowering.value(args["self"])
-    return _pointwise(lowering, node, source, activation=_ACTIVATIONS[node.target])  # type: ignore[index]
-
-
 @native(_aten.cat.default)
 def _cat(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     parts: Sequence[Value] = [lowering.value(part) for part in args["tensors"]]
-    if not all(_is_float(part) and part.fake.dim() <= 4 for part in parts):
+    if not all(is_float(part) and part.fake.dim() <= 4 for part in parts):
         return None
     dim = args["dim"] % parts[0].fake.dim()
     if any(part.fake.dim() != parts[0].fake.dim() or part.fake.numel() == 0 for part in parts):

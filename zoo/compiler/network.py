@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-import zoo.compiler.native  # noqa: F401  (registers how ops become steps)
+import zoo.compiler.deferred  # these three register how ops become steps
+import zoo.compiler.native
+import zoo.compiler.pointwise  # noqa: F401
 from zoo.compiler.capture import Captured, CaptureError
 from zoo.compiler.choices import Choices, Measured
 from zoo.compiler.stages import Stage, stages

@@ -128,8 +128,7 @@ def has_memory(lowering: Lowering, node: fx.Node) -> bool:
     value = lowering.value(node)
     return (
         isinstance(value, Value)
-        and node not in lowering.padded
-        and node not in lowering.flattened
+        and not lowering.is_deferred(node)
         and value.buffer.storage in ("arena", "output")
         and value.fake.dim() > 1
         and int(value.fake.storage_offset()) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor
@@ -58,6 +58,16 @@ class Value:
             [int(size) for size in fake.shape],
             [int(stride) for stride in fake.stride()],
         )
+
+
+def is_float(value: Any) -> TypeGuard[Value]:
+    """Whether it is a float32 tensor of the plan."""
+    return isinstance(value, Value) and value.fake.dtype == torch.float32
+
+
+def is_map(value: Any) -> TypeGuard[Value]:
+    """Whether it is one of four dimensions."""
+    return is_float(value) and value.fake.dim() == 4
 
 
 @dataclass

@@ -132,6 +132,17 @@ inline void store_lanes(Vec<T> x, T* p, int64_t stride, int64_t n) {
   for (int64_t i = 0; i < n; ++i) p[i * stride] = lanes[i];
 }
 
+// All lanes added up, halves to halves.
+template <typename T>
+inline T sum_of_lanes(Vec<T> x) {
+  alignas(64) T lanes[Vec<T>::kLanes];
+  x.store(lanes);
+  for (int64_t half = Vec<T>::kLanes / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
 // Where a kernel writes: a tensor, or a piece of one whose first image, channel and row are the
 // given ones.
 template <typename T>

@@ -5,7 +5,9 @@
 #include "conv2d_depthwise.inc.h"
 #include "conv2d_direct.inc.h"
 #include "conv2d_gemm.inc.h"
+#include "conv2d_scaled.inc.h"
 #include "conv2d_winograd.inc.h"
+#include "layer_norm.inc.h"
 #include "peak.inc.h"
 #include "pool2d.inc.h"
 #include "scale_shift.inc.h"
@@ -20,8 +22,10 @@ constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char
           {direct, direct_workspace_bytes<T>, direct_run<T>},
           {},
           {},
+          scale_panels<T>,
           {max_pool2d<T>, avg_pool2d<T>},
           {scale_shift<T>},
+          {layer_norm<T>},
           {kPeakFlops<T>, peak_fma<T>, peak_read<T>}};
 }
 

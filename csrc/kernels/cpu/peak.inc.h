@@ -7,15 +7,6 @@
 namespace zoo {
 namespace {
 
-template <typename T>
-inline T sum_of_lanes(Vec<T> x) {
-  alignas(64) T lanes[Vec<T>::kLanes];
-  x.store(lanes);
-  T sum = 0;
-  for (T lane : lanes) sum += lane;
-  return sum;
-}
-
 // As many chains as the GEMM's tile has sums: more than two ports can have under way.
 template <typename T>
 constexpr int64_t kPeakFlops = 2 * Vec<T>::kTileRows * Vec<T>::kTileVecs * Vec<T>::kLanes;
