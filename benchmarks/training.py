@@ -171,7 +171,7 @@ def crops(folder: Path, per_class: dict[str, int]) -> None:
 
 def measure_freeze(rounds: int) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
-    counts = {"train": 300, "val": 100}
+    counts = {"train": 750, "val": 250}
     with tempfile.TemporaryDirectory() as place:
         pictures = Path(place, "pictures")
         crops(pictures, counts)

@@ -151,7 +151,7 @@ def _compute(
         dataset,
         config.batch_size,
         transform=task.evaluation,
-        workers=config.workers,
+        workers=max(config.workers, 1),  # reads while the frozen part computes
         on_error="raise" if config.on_error == "raise" else "skip",
     )
     features, targets = [], []
