@@ -11,6 +11,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
+JOBS   := -j$(shell nproc 2>/dev/null || echo 2)
 PLUGINS := plugins/zoo-timm plugins/zoo-efficientnet-lite
 ENGINES := plugins/zoo-onnxruntime plugins/zoo-openvino plugins/zoo-ncnn plugins/zoo-mnn
 
@@ -60,7 +61,7 @@ pytest: install
 
 # The kernels alone, without torch: as they are, then under the address and UB sanitizers.
 ctest: install
-	$(MAKE) -C tests/csrc test asan PYTHON=$(abspath $(BIN)/python)
+	$(MAKE) $(JOBS) -C tests/csrc test asan PYTHON=$(abspath $(BIN)/python)
 
 asan: install
 	$(MAKE) -C tests/csrc asan PYTHON=$(abspath $(BIN)/python)
@@ -71,7 +72,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/clang-format --dry-run --Werror $(CPP_FILES)
-	$(MAKE) -C tests/csrc symbols PYTHON=$(abspath $(BIN)/python)
+	$(MAKE) $(JOBS) -C tests/csrc symbols PYTHON=$(abspath $(BIN)/python)
 
 format:
 	$(BIN)/ruff check --fix .
