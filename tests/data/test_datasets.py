@@ -48,7 +48,10 @@ def test_folder_of_classes_is_the_split_train_in_torchvisions_order(tmp_path: Pa
     tree(root, ".cache/c.png", "b/.hidden.png")
     data = open_dataset(str(root))
     assert splits(str(root)) == ("train",)
-    visible = lambda path: "/." not in path and not path.endswith(".txt")  # noqa: E731
+
+    def visible(path: str) -> bool:
+        return "/." not in path and not path.endswith(".txt")
+
     theirs = ImageFolder(str(root), is_valid_file=visible, allow_empty=True)
     assert data.classes == [name for name in theirs.classes if name != ".cache"]
     mine = {(path, data.classes[t]) for path, t in zip(data.paths, data.targets, strict=True)}
