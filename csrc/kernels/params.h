@@ -76,6 +76,21 @@ struct LayerNormParams {
   double eps = 0;
 };
 
+// The parts of a training step that follow or precede a convolution. All tensors are dense rows of
+// channels: pixel after pixel, image after image.
+
+// 2x2 max-pool with stride 2 over maps of in_h x in_w; a last odd row or column is in no window.
+struct MaxPool2Params {
+  int64_t batch = 0, channels = 0, in_h = 0, in_w = 0;
+  Activation activation = Activation::none;  // of the convolution before the pool
+};
+
+// activation(x * scale + shift + residual) for rows of channels; scale and shift one per channel.
+struct BatchNormParams {
+  int64_t pixels = 0, channels = 0;
+  Activation activation = Activation::none;
+};
+
 // How a kernel asks for threads. run() calls body(context, begin, end, thread) over disjoint
 // ranges that cover [0, count), possibly at once, and returns when all have ended; thread is
 // in [0, threads). The caller owns the thread pool: kernels never start threads themselves.

@@ -26,7 +26,10 @@ constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char
           {max_pool2d<T>, avg_pool2d<T>},
           {scale_shift<T>},
           {layer_norm<T>},
-          {kPeakFlops<T>, peak_fma<T>, peak_read<T>}};
+          {kPeakFlops<T>, peak_fma<T>, peak_read<T>},
+          {},
+          {},
+          {}};
 }
 
 template <typename T>
