@@ -84,15 +84,8 @@ struct Merged {
       const KernelTable* table = table_of(static_cast<Isa>(i));
       if (table == nullptr) continue;
       const Kernels<T>& own = kernels_of<T>(*table);
-      if (own.gemm.run != nullptr) levels[i].gemm = own.gemm;
-      if (own.depthwise.run != nullptr) levels[i].depthwise = own.depthwise;
-      if (own.direct.run != nullptr) levels[i].direct = own.direct;
-      if (own.winograd4.run != nullptr) levels[i].winograd4 = own.winograd4;
-      if (own.winograd2.run != nullptr) levels[i].winograd2 = own.winograd2;
-      if (own.pool.max_pool2d != nullptr) levels[i].pool.max_pool2d = own.pool.max_pool2d;
-      if (own.pool.avg_pool2d != nullptr) levels[i].pool.avg_pool2d = own.pool.avg_pool2d;
-      if (own.pointwise.scale_shift != nullptr) levels[i].pointwise = own.pointwise;
-      if (own.peak.fma != nullptr) levels[i].peak = own.peak;
+      // A level has all kernels of a type or none.
+      if (own.gemm.run != nullptr) levels[i] = own;
     }
   }
 };

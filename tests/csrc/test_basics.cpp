@@ -44,7 +44,7 @@ void test_dispatch() {
     const char* problem = set_isa(isa_name(isa));
     CHECK((problem == nullptr) == (table != nullptr));
     CHECK(active_isa() == (table != nullptr ? isa : before));
-    // A level lends what it lacks from the one below.
+    // A level lends the types that it lacks from the one below.
     CHECK(active_kernels<float>().gemm.run != nullptr);
     CHECK(active_kernels<float>().direct.run != nullptr);
     CHECK(active_kernels<float>().winograd4.run != nullptr);
@@ -52,7 +52,11 @@ void test_dispatch() {
     CHECK(active_kernels<float>().peak.fma != nullptr);
     CHECK(active_kernels<double>().winograd4.run == nullptr);
     CHECK(active_kernels<double>().gemm.run == table_of(Isa::scalar)->f64.gemm.run);
-    if (table != nullptr) CHECK(active_kernels<float>().gemm.run == table->f32.gemm.run);
+    if (table == nullptr) continue;
+    const Kernels<float>& active = active_kernels<float>();
+    CHECK(active.gemm.run == table->f32.gemm.run);
+    CHECK(active.scale_panels == table->f32.scale_panels);
+    CHECK(active.norm.layer_norm == table->f32.norm.layer_norm);
   }
   const char* problem = set_isa("sse9");
   CHECK(problem != nullptr && std::strstr(problem, "sse9") != nullptr);
