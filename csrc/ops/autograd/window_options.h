@@ -66,13 +66,6 @@ struct WindowOptions {
 
   Activation kind() const { return parse_activation(activation); }
 
-  // Whether kernels of ours differentiate the convolution.
-  bool trains(const at::Tensor& input, const at::Tensor& weight) const {
-    return with_args([&](const Conv2dArgs& args) {
-      return training_declines(input, weight, args) == nullptr;
-    });
-  }
-
   // body(the options as plain numbers)
   template <typename Body>
   auto with_args(Body body) const {
@@ -80,6 +73,13 @@ struct WindowOptions {
                            C10_AS_INTARRAYREF_SLOW_ALLOC(padding),
                            C10_AS_INTARRAYREF_SLOW_ALLOC(dilation),
                            groups.guard_int(__FILE__, __LINE__), activation, precision});
+  }
+
+  // Whether kernels of ours differentiate the convolution.
+  bool trains(const at::Tensor& input, const at::Tensor& weight) const {
+    return with_args([&](const Conv2dArgs& args) {
+      return training_declines(input, weight, args) == nullptr;
+    });
   }
 };
 
