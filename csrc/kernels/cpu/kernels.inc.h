@@ -6,7 +6,9 @@
 #include "conv2d_direct.inc.h"
 #include "conv2d_gemm.inc.h"
 #include "conv2d_scaled.inc.h"
+#include "conv2d_weight_grad.inc.h"
 #include "conv2d_winograd.inc.h"
+#include "depthwise_weight_grad.inc.h"
 #include "layer_norm.inc.h"
 #include "peak.inc.h"
 #include "pool2d.inc.h"
@@ -16,7 +18,8 @@ namespace zoo {
 namespace {
 
 template <typename T>
-constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char* direct) {
+constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char* direct,
+                             const char* weight_grad, const char* depthwise_weight_grad) {
   return {{gemm, gemm_workspace_bytes<T>, gemm_run<T>},
           {depthwise, depthwise_workspace_bytes<T>, depthwise_run<T>},
           {direct, direct_workspace_bytes<T>, direct_run<T>},
@@ -27,15 +30,19 @@ constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char
           {scale_shift<T>},
           {layer_norm<T>},
           {kPeakFlops<T>, peak_fma<T>, peak_read<T>},
-          {},
-          {},
+          {weight_grad, weight_grad_sums_bytes<T>, weight_grad_workspace_bytes<T>,
+           weight_grad_add<T>, weight_grad_finish<T>},
+          {depthwise_weight_grad, depthwise_weight_grad_sums_bytes<T>,
+           depthwise_weight_grad_workspace_bytes<T>, depthwise_weight_grad_add<T>,
+           depthwise_weight_grad_finish<T>},
           {}};
 }
 
 template <typename T>
 constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char* direct,
+                             const char* weight_grad, const char* depthwise_weight_grad,
                              const char* winograd4, const char* winograd2) {
-  Kernels<T> all = kernels<T>(gemm, depthwise, direct);
+  Kernels<T> all = kernels<T>(gemm, depthwise, direct, weight_grad, depthwise_weight_grad);
   all.winograd4 = {winograd4, winograd_workspace_bytes<T, Winograd4>, winograd_run<T, Winograd4>};
   all.winograd2 = {winograd2, winograd_workspace_bytes<T, Winograd2>, winograd_run<T, Winograd2>};
   return all;
