@@ -2,12 +2,15 @@
 #pragma once
 
 #include "../table.h"
+#include "activation_grad.inc.h"
+#include "batch_norm.inc.h"
 #include "conv2d_depthwise.inc.h"
 #include "conv2d_direct.inc.h"
 #include "conv2d_gemm.inc.h"
 #include "conv2d_scaled.inc.h"
 #include "conv2d_winograd.inc.h"
 #include "layer_norm.inc.h"
+#include "max_pool2.inc.h"
 #include "peak.inc.h"
 #include "pool2d.inc.h"
 #include "scale_shift.inc.h"
@@ -29,7 +32,8 @@ constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char
           {kPeakFlops<T>, peak_fma<T>, peak_read<T>},
           {},
           {},
-          {}};
+          {max_pool2<T>, max_pool2_backward<T>, activation_backward<T>, moments<T>, normalize<T>,
+           normalize_sums<T>, normalize_backward<T>, add_parts<T>}};
 }
 
 template <typename T>
