@@ -24,6 +24,12 @@ enum class Activation : int32_t {
   leaky_relu,  // slope 0.01
 };
 
+// Whether an activation's derivative follows from its output alone. That of the others takes what
+// went in.
+constexpr bool has_gradient_from_output(Activation a) {
+  return a != Activation::silu && a != Activation::gelu && a != Activation::hardswish;
+}
+
 enum class Pool : int32_t { none, max, avg };
 
 // A rectangular window moving over a map. Padding is the number of rows above and columns to

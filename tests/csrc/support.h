@@ -212,5 +212,6 @@ void test_scale_shift();
 void test_layer_norm();
 void test_peak();
 void test_weight_grad();
+void test_training();
 
 }  // namespace zoo::test

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "../table.h"
+#include "activation_grad.inc.h"
+#include "batch_norm.inc.h"
 #include "conv2d_depthwise.inc.h"
 #include "conv2d_direct.inc.h"
 #include "conv2d_gemm.inc.h"
@@ -10,6 +12,7 @@
 #include "conv2d_winograd.inc.h"
 #include "depthwise_weight_grad.inc.h"
 #include "layer_norm.inc.h"
+#include "max_pool2.inc.h"
 #include "peak.inc.h"
 #include "pool2d.inc.h"
 #include "scale_shift.inc.h"
@@ -35,7 +38,8 @@ constexpr Kernels<T> kernels(const char* gemm, const char* depthwise, const char
           {depthwise_weight_grad, depthwise_weight_grad_sums_bytes<T>,
            depthwise_weight_grad_workspace_bytes<T>, depthwise_weight_grad_add<T>,
            depthwise_weight_grad_finish<T>},
-          {}};
+          {max_pool2<T>, max_pool2_backward<T>, activation_backward<T>, moments<T>, normalize<T>,
+           normalize_sums<T>, normalize_backward<T>, add_parts<T>}};
 }
 
 template <typename T>
