@@ -136,7 +136,7 @@ struct ChannelRows {
   // Pixels to a row: no lane is empty, and there are eight vectors at least, if there is room.
   static int64_t joined(int64_t channels) {
     int64_t pixels = 1;
-    while (pixels * channels % kLanes != 0) pixels *= 2;
+    while (pixels * channels % (Op::kLong ? Wide::kLanes : kLanes) != 0) pixels *= 2;
     pixels *= larger(1, 8 * kLanes / (pixels * channels));
     return pixels * channels <= kRowColumns ? pixels : 1;
   }
