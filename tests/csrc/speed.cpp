@@ -222,6 +222,80 @@ void measure(const KernelTable& table, const PoolCase& z) {
   std::printf("%-22s %-26s %8.3f ms max, %8.3f ms avg\n", table.isa, z.name, max * 1e3, avg * 1e3);
 }
 
+struct TrainingCase {
+  const char* name;
+  int64_t n, c, hw;
+};
+
+// In L2, and from memory.
+const TrainingCase kTrainingCases[] = {
+    {"training 3@64", 1, 3, 64},
+    {"training 16@32", 1, 16, 32},
+    {"training 64@16", 1, 64, 16},
+    {"training 100@14", 1, 100, 14},
+    {"training 512@7", 1, 512, 7},
+    {"training 16@112 b16", 16, 16, 112},
+    {"training 64@56 b16", 16, 64, 56},
+    {"training 256@28 b16", 16, 256, 28},
+    {"training 1024@14 b16", 16, 1024, 14},
+};
+
+// Each function's time beside that of a copy which reads and writes as many bytes.
+void measure(const KernelTable& table, const TrainingCase& z) {
+  const auto& kernels = table.f32.training;
+  BatchNormParams p;
+  p.pixels = z.n * z.hw * z.hw, p.channels = z.c;
+  MaxPool2Params pool;
+  pool.batch = z.n, pool.channels = z.c, pool.in_h = pool.in_w = z.hw;
+  const int64_t size = p.pixels * z.c;
+  const Buffer x(size), grad(size), output(size), to(size), k(z.c);
+  const Buffer where(size / 4), sums(4 * z.c);  // bytes and doubles
+  double* const totals = reinterpret_cast<double*>(sums.data);
+  uint8_t* const bits = reinterpret_cast<uint8_t*>(where.data);
+  const Parallel one;
+  const auto report = [&](const char* name, double bytes, auto run) {
+    const double best = best_of(run);
+    // In pieces: of more the C library writes past the caches.
+    constexpr int64_t kPiece = 256;
+    const int64_t copied = std::min(size, static_cast<int64_t>(bytes / 8));
+    const double copy = best_of([&] {
+                          for (int64_t i = 0; i + kPiece <= copied; i += kPiece) {
+                            std::copy(x.data + i, x.data + i + kPiece, to.data + i);
+                          }
+                        }) *
+                        (bytes / 8 / static_cast<double>(copied));
+    std::printf("%-7s %-21s %-19s %8.3f ms %6.1f GB/s, %5.2f copies\n", table.isa, z.name, name,
+                best * 1e3, bytes / best * 1e-9, best / copy);
+  };
+  const double map = 4.0 * static_cast<double>(size);
+  const float* const none = nullptr;
+  for (Activation a : {Activation::relu, Activation::silu}) {
+    p.activation = pool.activation = a;
+    const bool simple = a == Activation::relu;
+    const float* const y = simple ? output.data : none;
+    if (simple) {
+      report("moments", map, [&] { kernels.moments(p, x.data, k.data, true, totals, one); });
+      report("max_pool2", 1.25 * map, [&] { kernels.max_pool2(pool, x.data, to.data, bits, one); });
+      report("max_pool2_backward", 1.5 * map, [&] {
+        kernels.max_pool2_backward(pool, grad.data, output.data, bits, to.data, true, totals, one);
+      });
+      report("activation_backward", 3 * map, [&] {
+        kernels.activation_backward(p, grad.data, output.data, to.data, true, totals, one);
+      });
+    }
+    report(simple ? "normalize" : "normalize silu", 2 * map,
+           [&] { kernels.normalize(p, x.data, k.data, k.data, none, to.data, one); });
+    report(simple ? "normalize_sums" : "normalize_sums silu", (simple ? 3 : 2) * map, [&] {
+      kernels.normalize_sums(p, grad.data, y, x.data, k.data, k.data, k.data, nullptr, true, totals,
+                             one);
+    });
+    report(simple ? "normalize_backward" : "normalize_b.. silu", (simple ? 4 : 3) * map, [&] {
+      kernels.normalize_backward(p, grad.data, y, x.data, k.data, k.data, k.data, k.data, k.data,
+                                 k.data, to.data, one);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace zoo::test
 
@@ -236,6 +310,9 @@ int main(int argc, char** argv) {
       if (wanted(z.name)) measure(*table, z);
     }
     for (const PoolCase& z : kPoolCases) {
+      if (wanted(z.name)) measure(*table, z);
+    }
+    for (const TrainingCase& z : kTrainingCases) {
       if (wanted(z.name)) measure(*table, z);
     }
   }

@@ -100,9 +100,7 @@ void activation_backward(const BatchNormParams& p, const T* grad, const T* outpu
                          bool first, double* sums, const Parallel& parallel) {
   choose_from_output(p.activation, [&](auto chosen) {
     constexpr Activation kActivation = decltype(chosen)::value;
-    const auto run = [&](auto op) {
-      channel_rows<T>(p, op, nullptr, first, sums, parallel);
-    };
+    const auto run = [&](auto op) { channel_rows<T>(p, op, nullptr, first, sums, parallel); };
     if (grad_input != nullptr) {
       run(ActivationBackward<T, kActivation, true>{grad, output, grad_input});
     } else {

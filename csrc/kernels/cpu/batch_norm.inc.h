@@ -49,9 +49,7 @@ void normalize(const BatchNormParams& p, const T* x, const T* scale, const T* sh
   const T* const numbers[] = {scale, shift};
   choose(p.activation, [&](auto chosen) {
     constexpr Activation kActivation = decltype(chosen)::value;
-    const auto run = [&](auto op) {
-      channel_rows<T>(p, op, numbers, false, nullptr, parallel);
-    };
+    const auto run = [&](auto op) { channel_rows<T>(p, op, numbers, false, nullptr, parallel); };
     if (residual != nullptr) {
       run(Normalize<T, kActivation, true>{x, residual, output});
     } else {
@@ -115,9 +113,7 @@ void normalize_sums(const BatchNormParams& p, const T* grad, const T* output, co
   const T* const numbers[] = {mean, scale, shift};
   through_activation(p.activation, grad, output, [&](auto through) {
     using Through = decltype(through);
-    const auto run = [&](auto op) {
-      channel_rows<T>(p, op, numbers, first, sums, parallel);
-    };
+    const auto run = [&](auto op) { channel_rows<T>(p, op, numbers, first, sums, parallel); };
     if (grad_residual != nullptr) {
       run(NormalizeSums<T, Through, true>{through, x, grad_residual});
     } else {

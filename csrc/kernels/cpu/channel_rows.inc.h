@@ -23,13 +23,13 @@ struct ColumnSums {
 
   alignas(64) T sums[kSums][kRowColumns];
 
-  void clear(int64_t columns) {
+  [[gnu::noinline]] void clear(int64_t columns) {
     for (int i = 0; i < kSums; ++i) {
       for (int64_t j = 0; j < columns; ++j) sums[i][j] = 0;
     }
   }
   // Adds `times` times n columns to n channels of each of the totals, which are `step` apart.
-  void add_to(double* totals, int64_t step, int64_t n, int64_t times) const {
+  [[gnu::noinline]] void add_to(double* totals, int64_t step, int64_t n, int64_t times) const {
     for (int i = 0; i < kSums; ++i, totals += step) {
       for (int64_t t = 0; t < times; ++t) {
         for (int64_t c = 0; c < n; ++c) totals[c] += static_cast<double>(sums[i][t * n + c]);
@@ -75,6 +75,16 @@ struct VectorStart {
     x.store(p, n);
   }
 };
+
+// n numbers, `times` times, and zeros to the end of a vector.
+template <typename T>
+[[gnu::noinline]] void repeat(const T* from, int64_t n, int64_t times, T* to) {
+  int64_t j = 0;
+  for (int64_t t = 0; t < times; ++t) {
+    for (int64_t c = 0; c < n; ++c) to[j++] = from[c];
+  }
+  while (j % Vec<T>::kLanes != 0) to[j++] = 0;
+}
 
 // An Op says what is done with a vector of columns:
 //   kConstants, kSums     how many numbers it needs for each channel, and how many sums it makes
@@ -136,23 +146,17 @@ struct ChannelRows {
   // Pixels to a row: no lane is empty, and there are eight vectors at least, if there is room.
   static int64_t joined(int64_t channels) {
     int64_t pixels = 1;
-    while (pixels * channels % kLanes != 0) pixels *= 2;
+    while (pixels * channels % (Op::kLong ? Wide::kLanes : kLanes) != 0) pixels *= 2;
     pixels *= larger(1, 8 * kLanes / (pixels * channels));
     return pixels * channels <= kRowColumns ? pixels : 1;
   }
 
   // Channels from c on of the pixels.
-  void run(Op op, const T* const* numbers, Range pixels, int64_t channels, int64_t c,
-           double* totals) {
+  [[gnu::noinline]] void run(Op op, const T* const* numbers, Range pixels, int64_t channels,
+                             int64_t c, double* totals) {
     const int64_t n = lesser(kRowColumns, channels - c);
     const int64_t together = n == channels ? joined(n) : 1, step = together * channels;
-    for (int i = 0; i < kConstants; ++i) {
-      int64_t j = 0;
-      for (int64_t t = 0; t < together; ++t) {
-        for (int64_t k = 0; k < n; ++k) constants[i][j++] = numbers[i][c + k];
-      }
-      while (j % kLanes != 0) constants[i][j++] = 0;
-    }
+    for (int i = 0; i < kConstants; ++i) repeat(numbers[i] + c, n, together, constants[i]);
     const auto some = [&](int64_t at, int64_t rows, int64_t times) {
       block.clear(round_up(times * n, kLanes));
       add(op, at, step, rows, times * n);

@@ -73,30 +73,37 @@ template <typename T>
   Bits::store(row_bits, rows, n);
 }
 
+// A row of `count` windows of rows `line` apart. All that it is told is its own copy: a byte that
+// is stored might change anything else, for all that the compiler knows.
+template <typename T>
+[[gnu::noinline]] void max_pool2_row(const T* top, int64_t line, int64_t channels, int64_t count,
+                                     T* output, uint8_t* where) {
+  constexpr int64_t kStep = PoolBits<T>::kStep;
+  const int64_t bytes = ceil_div(channels, 8);
+  for (; count > 0; --count, top += 2 * channels, output += channels, where += 2 * bytes) {
+    const T* const bottom = top + line;
+    int64_t c = 0;
+    for (; c + kStep <= channels; c += kStep) {
+      max_pool2_step(top + c, bottom + c, channels, kStep, output + c, where + c / 8,
+                     where + bytes + c / 8);
+    }
+    if (c < channels) {
+      max_pool2_step(top + c, bottom + c, channels, channels - c, output + c, where + c / 8,
+                     where + bytes + c / 8);
+    }
+  }
+}
+
 template <typename T>
 void max_pool2(const MaxPool2Params& p, const T* input, T* output, uint8_t* where,
                const Parallel& parallel) {
-  constexpr int64_t kStep = PoolBits<T>::kStep;
   const MaxPool2Sizes size(p);
-  const int64_t channels = p.channels, whole = channels / kStep * kStep;
+  const int64_t line = p.in_w * p.channels;
   parallel_for(parallel, p.batch * size.out_h, [&](int64_t begin, int64_t end, int32_t) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t image = unit / size.out_h, y = unit % size.out_h;
-      const T* top = input + (image * p.in_h + 2 * y) * p.in_w * channels;
-      T* to = output + unit * size.out_w * channels;
-      uint8_t* bits = where + unit * size.out_w * 2 * size.bytes;
-      for (int64_t x = 0; x < size.out_w; ++x) {
-        const T* const bottom = top + p.in_w * channels;
-        for (int64_t c = 0; c < whole; c += kStep) {
-          max_pool2_step(top + c, bottom + c, channels, kStep, to + c, bits + c / 8,
-                         bits + size.bytes + c / 8);
-        }
-        if (whole < channels) {
-          max_pool2_step(top + whole, bottom + whole, channels, channels - whole, to + whole,
-                         bits + whole / 8, bits + size.bytes + whole / 8);
-        }
-        top += 2 * channels, to += channels, bits += 2 * size.bytes;
-      }
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t image = i / size.out_h, y = i % size.out_h;
+      max_pool2_row(input + (image * p.in_h + 2 * y) * line, line, p.channels, size.out_w,
+                    output + i * size.out_w * p.channels, where + i * size.out_w * 2 * size.bytes);
     }
   });
 }
@@ -156,8 +163,11 @@ struct MaxPool2Backward {
   }
 
   [[gnu::noinline]] void row(int64_t from, int64_t to, int64_t count, Range range, T* sums) const {
-    for (; count >= 2; count -= 2, from += 2, to += 4 * channels) pixels<2>(from, to, range, sums);
-    if (count > 0) pixels<1>(from, to, range, sums);
+    const MaxPool2Backward own = *this;  // which no store can change
+    for (; count >= 2; count -= 2, from += 2, to += 4 * channels) {
+      own.template pixels<2>(from, to, range, sums);
+    }
+    if (count > 0) own.template pixels<1>(from, to, range, sums);
   }
 };
 
