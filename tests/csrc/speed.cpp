@@ -296,6 +296,57 @@ void measure(const KernelTable& table, const TrainingCase& z) {
   }
 }
 
+struct GradCase {
+  const char* name;
+  int64_t n, c, hw, o, k, s, p, g;
+};
+
+const GradCase kGradCases[] = {
+    {"grad 3x3 64@56 b4", 4, 64, 56, 64, 3, 1, 1, 1},
+    {"grad 3x3 128@28 b4", 4, 128, 28, 128, 3, 1, 1, 1},
+    {"grad 3x3 256@14 b4", 4, 256, 14, 256, 3, 1, 1, 1},
+    {"grad 3x3 512@7 b8", 8, 512, 7, 512, 3, 1, 1, 1},
+    {"grad 3x3 s2 128@56 b4", 4, 128, 56, 128, 3, 2, 1, 1},
+    {"grad 3x3 3->32@32 b32", 32, 3, 32, 32, 3, 1, 1, 1},
+    {"grad 3x3 32->64@15 b32", 32, 32, 15, 64, 3, 1, 0, 1},
+    {"grad 3x3 1->32@28 b32", 32, 1, 28, 32, 3, 1, 1, 1},
+    {"grad 7x7 s2 3->64@224 b4", 4, 3, 224, 64, 7, 2, 3, 1},
+    {"grad 1x1 64->256@56 b4", 4, 64, 56, 256, 1, 1, 0, 1},
+    {"grad 1x1 256->64@56 b4", 4, 256, 56, 64, 1, 1, 0, 1},
+    {"grad 1x1 1024->256@14 b4", 4, 1024, 14, 256, 1, 1, 0, 1},
+    {"grad 1x1 16->96@112 b4", 4, 16, 112, 96, 1, 1, 0, 1},
+    {"grad groups 32x4@56 b4", 4, 128, 56, 128, 3, 1, 1, 32},
+    {"grad groups 32x16@14 b4", 4, 512, 14, 512, 3, 1, 1, 32},
+    {"grad depthwise 3x3 144@56 b4", 4, 144, 56, 144, 3, 1, 1, 144},
+    {"grad depthwise 3x3 512@14 b4", 4, 512, 14, 512, 3, 1, 1, 512},
+    {"grad depthwise 5x5 120@28 b4", 4, 120, 28, 120, 5, 1, 2, 120},
+    {"grad depthwise 7x7 96@56 b4", 4, 96, 56, 96, 7, 1, 3, 96},
+};
+
+void measure(const KernelTable& table, const GradCase& z) {
+  Conv2dParams p;
+  p.batch = z.n, p.in_channels = z.c, p.in_h = p.in_w = z.hw, p.out_channels = z.o, p.groups = z.g;
+  p.window.kernel_h = p.window.kernel_w = z.k;
+  p.window.stride_h = p.window.stride_w = z.s;
+  p.window.pad_h = p.window.pad_w = z.p;
+  p.out_h = p.out_w = (z.hw + 2 * z.p - z.k) / z.s + 1;
+  const Shape in{z.n, z.c, z.hw, z.hw}, out{z.n, z.o, p.out_h, p.out_w};
+  const Shape size{z.o, z.c / z.g, z.k, z.k};
+  p.input = dense(in, true), p.output = dense(out, true);
+  const bool depthwise = z.g == z.c && z.c == z.o;
+  const auto& kernel = depthwise ? table.f32.depthwise_weight_grad : table.f32.weight_grad;
+  const Buffer input(in.count()), grad(out.count()), weight(size.count());
+  const Buffer sums(kernel.sums_bytes(p, 1) / 4), workspace(kernel.workspace_bytes(p, 1) / 4);
+  const Parallel one;
+  const double best = best_of([&] {
+    kernel.add(p, input.data, grad.data, true, sums.data, workspace.data, one);
+    kernel.finish(p, sums.data, weight.data, dense(size, true), one);
+  });
+  const double flops = 2.0 * double(out.count() * (z.c / z.g) * z.k * z.k);
+  std::printf("%-22s %-26s %8.3f ms %7.1f GFLOP/s\n", kernel.name, z.name, best * 1e3,
+              flops / best * 1e-9);
+}
+
 }  // namespace
 }  // namespace zoo::test
 
@@ -307,6 +358,9 @@ int main(int argc, char** argv) {
       return argc <= 2 || std::string(name).find(argv[2]) != std::string::npos;
     };
     for (const Case& z : kCases) {
+      if (wanted(z.name)) measure(*table, z);
+    }
+    for (const GradCase& z : kGradCases) {
       if (wanted(z.name)) measure(*table, z);
     }
     for (const PoolCase& z : kPoolCases) {

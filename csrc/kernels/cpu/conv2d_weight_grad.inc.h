@@ -9,6 +9,7 @@
 // strip of the block, which is as much as L1 holds, and then added to the sums in memory.
 #pragma once
 
+#include "../transpose.h"
 #include "conv2d_weight_grad_plan.inc.h"
 
 namespace zoo {
@@ -57,26 +58,24 @@ struct WeightGrad {
     return b;
   }
 
-  // n elements of pixels that are `step` apart, one behind the other.
-  static void gather(const T* from, int64_t step, int64_t pixels, int64_t n, T* to) {
-    if (n == kLanes) {
-      for (; pixels > 0; --pixels, from += step, to += kLanes) V::load(from).store(to);
-      return;
-    }
-    if (step == n) {
-      __builtin_memcpy(to, from, static_cast<std::size_t>(pixels * n) * sizeof(T));
-      return;
-    }
-    // What a store writes beyond its pixel is written again for the next one.
-    const T* const end = to + pixels * n;
-    for (; pixels > 0; --pixels, from += step, to += n) {
-      for (int64_t i = 0; i < n; i += kLanes) {
-        const int64_t some = lesser(n - i, kLanes);
-        const V x = V::load(from + i, some);
-        if (end - (to + i) >= kLanes) {
-          x.store(to + i);
+  // n channels to each of `count` chunks that are `apart` elements apart, pixel by pixel, so that
+  // the map is read straight on. What a store writes beyond its pixel is written again for the
+  // next; the last ones write no more than they have to.
+  static void scatter(const T* from, int64_t step, int64_t pixels, int64_t count, int64_t n, T* to,
+                      int64_t apart) {
+    const int64_t loose = n % kLanes == 0 ? pixels : pixels - ceil_div(kLanes, n);
+    for (int64_t x = 0; x < pixels; ++x, from += step, to += n) {
+      const T* one = from;
+      T* place = to;
+      for (int64_t i = 0; i < count; ++i, one += n, place += apart) {
+        int64_t j = 0;
+        for (; j + kLanes <= n; j += kLanes) V::load(one + j).store(place + j);
+        if (j == n) continue;
+        const V rest = V::load(one + j, n - j);
+        if (x < loose) {
+          rest.store(place + j);
         } else {
-          x.store(to + i, some);
+          rest.store(place + j, n - j);
         }
       }
     }
@@ -93,34 +92,57 @@ struct WeightGrad {
     const bool outside = h < 0 || h >= p.in_h;
     const int64_t inside = outside ? 0 : clamp(p.in_w, 0, plan.in_columns - left);
     const T* const row = outside ? nullptr : input + image * p.input.n + h * p.input.h;
-    const int64_t area = b.all_in_rows() * plan.in_columns;
-    for (int64_t i = 0; i < p.groups * plan.chunks; ++i) {
-      const Range channels = chunk(i);
-      const int64_t n = channels.end - channels.begin;
-      T* to = b.input + channels.begin * area + line * plan.in_columns * n;
-      if (outside) {
-        zero(to, plan.in_columns * n);
-        continue;
+    const int64_t area = plan.area;
+    if (!outside && p.groups * plan.chunks == 1 && p.input.w == plan.group_in) {
+      T* const to = b.input + line * plan.in_columns * plan.group_in;
+      zero(to, left * plan.group_in);
+      __builtin_memcpy(to + left * plan.group_in, row,
+                       static_cast<std::size_t>(inside * plan.group_in) * sizeof(T));
+      zero(to + (left + inside) * plan.group_in, (plan.in_columns - left - inside) * plan.group_in);
+      return;
+    }
+    // Chunks of one channel more come first.
+    const int64_t size = plan.group_in / plan.chunks, longer = plan.group_in % plan.chunks;
+    for (int64_t group = 0; group < p.groups; ++group) {
+      int64_t channel = group * plan.group_in;
+      const Run runs[] = {{longer, size + 1}, {plan.chunks - longer, size}};
+      for (const auto& [count, n] : runs) {
+        T* const to = b.input + channel * area + line * plan.in_columns * n;
+        for (int64_t i = 0; i < count; ++i) {
+          zero(to + i * area * n, left * n);
+          zero(to + i * area * n + (left + inside) * n, (plan.in_columns - left - inside) * n);
+        }
+        if (!outside) {
+          scatter(row + channel, p.input.w, inside, count, n, to + left * n, area * n);
+        }
+        channel += count * n;
       }
-      zero(to, left * n);
-      gather(row + channels.begin, p.input.w, inside, n, to + left * n);
-      zero(to + (left + inside) * n, (plan.in_columns - left - inside) * n);
     }
   }
+  struct Run {
+    int64_t count, size;
+  };
 
   [[gnu::noinline]] void copy_grad(const Block& b, int64_t row) const {
-    const int64_t pixels = b.all_rows() * p.out_w;
-    const T* const line =
+    const int64_t pixels = b.all_rows() * p.out_w, first = row * p.out_w;
+    const T* from =
         grad + (b.image + row / b.rows) * p.output.n + (b.ys.begin + row % b.rows) * p.output.h;
-    for (int64_t i = 0; i < p.groups * plan.panels; ++i) {
-      const Range filters = panel(i);
-      const int64_t width = panel_width(i), n = filters.end - filters.begin;
-      const T* from = line + filters.begin;
-      T* to = b.grad + panel_place(i) * pixels + row * p.out_w * width;
-      for (int64_t x = 0; x < p.out_w; ++x, from += p.output.w, to += width) {
-        for (int64_t j = 0; j < width; j += kLanes) {
-          (n - j >= kLanes ? V::load(from + j) : V::load(from + j, n - j)).store(to + j);
+    const int64_t full = plan.group_out / plan.panel;  // panels
+    for (int64_t x = 0; x < p.out_w; ++x, from += p.output.w) {
+      const T* one = from;
+      for (int64_t group = 0; group < p.groups; ++group) {
+        T* to = b.grad + group * plan.width * pixels + (first + x) * plan.panel;
+        for (int64_t i = 0; i < full; ++i, one += plan.panel, to += pixels * plan.panel) {
+          for (int64_t j = 0; j < plan.panel; j += kLanes) V::load(one + j).store(to + j);
         }
+        const int64_t n = plan.group_out - full * plan.panel;
+        if (n == 0) continue;
+        to = b.grad + (group * plan.width + full * plan.panel) * pixels +
+             (first + x) * round_up(n, kLanes);
+        for (int64_t j = 0; j < n; j += kLanes) {
+          V::load(one + j, lesser(n - j, kLanes)).store(to + j);
+        }
+        one += n;
       }
     }
   }
@@ -157,8 +179,7 @@ struct WeightGrad {
     const int64_t n = channels.end - channels.begin, vecs = width / kLanes;
     strip.x_pixel = n;
     strip.x_step = w.stride_w * n;
-    const T* const x =
-        b.input + channels.begin * b.all_in_rows() * plan.in_columns + (plan.flat ? first * n : 0);
+    const T* const x = b.input + channels.begin * plan.area + (plan.flat ? first * n : 0);
     const int64_t row = plan.row_taps * n, parts = ceil_div(row, weight_grad_rows<T>(vecs));
     for (int64_t r = 0; r < w.kernel_h; ++r) {
       for (int64_t s = 0; s < w.kernel_w; s += plan.row_taps) {
@@ -247,24 +268,27 @@ struct WeightGrad {
   void finish(int64_t panel_index, int64_t chunk_index, const T* sums, int64_t parts, T* weight,
               const Strides& strides) const {
     const Range filters = panel(panel_index), channels = chunk(chunk_index);
-    const int64_t n = channels.end - channels.begin, width = panel_width(panel_index);
-    const int64_t taps = p.window.kernel_h * p.window.kernel_w;
-    const T* const from = sums + sums_place(panel_index, chunk_index);
-    const auto one = [&](int64_t k, int64_t tap, int64_t c) {
-      const T* const place = from + (tap * n + c) * width + k;
-      T sum = *place;
-      for (int64_t t = 1; t < parts; ++t) sum += place[t * plan.sums];
-      weight[(filters.begin + k) * strides.n + (channels.begin % plan.group_in + c) * strides.c +
-             tap / p.window.kernel_w * strides.h + tap % p.window.kernel_w * strides.w] = sum;
-    };
-    for (int64_t k = 0; k < filters.end - filters.begin; ++k) {
-      if (strides.c == 1) {
-        for (int64_t tap = 0; tap < taps; ++tap) {
-          for (int64_t c = 0; c < n; ++c) one(k, tap, c);
+    const int64_t n = channels.end - channels.begin, count = filters.end - filters.begin;
+    const int64_t width = panel_width(panel_index);
+    const T* from = sums + sums_place(panel_index, chunk_index);
+    T* const first =
+        weight + filters.begin * strides.n + channels.begin % plan.group_in * strides.c;
+    for (int64_t r = 0; r < p.window.kernel_h; ++r) {
+      for (int64_t s = 0; s < p.window.kernel_w; ++s, from += n * width) {
+        alignas(64) T total[kWeightGradChunk * WeightGradTiles<T>::kMostVecs * kLanes];
+        for (int64_t i = 0; parts > 1 && i < n * width; i += kLanes) {
+          V sum = V::load(from + i);
+          for (int64_t t = 1; t < parts; ++t) sum = sum + V::load(from + t * plan.sums + i);
+          sum.store(total + i);
         }
-      } else {
-        for (int64_t c = 0; c < n; ++c) {
-          for (int64_t tap = 0; tap < taps; ++tap) one(k, tap, c);
+        const T* const tap = parts > 1 ? total : from;
+        T* const to = first + r * strides.h + s * strides.w;
+        if (strides.c == 1) {
+          transpose(tap, width, to, strides.n, n, count);
+          continue;
+        }
+        for (int64_t k = 0; k < count; ++k) {
+          for (int64_t c = 0; c < n; ++c) to[k * strides.n + c * strides.c] = tap[c * width + k];
         }
       }
     }

@@ -7,6 +7,9 @@
 namespace zoo {
 namespace {
 
+// Input channels of a chunk, at most: as floats, a cache line.
+constexpr int64_t kWeightGradChunk = 16;
+
 struct WeightGradPlan {
   // The weight, of each group, is cut into panels of filters and chunks of input channels. This
   // does not depend on the batch, and neither does `shared`.
@@ -24,8 +27,9 @@ struct WeightGradPlan {
   int64_t images, image_blocks;  // whole images in a block (at most), or
   int64_t rows, row_blocks;      // some rows of one
   int64_t in_rows, in_columns;   // of an image in a block (at most)
-  int64_t strip;                 // rows in a strip, or pixels where flat
-  int64_t slices;                // parts of the chunks, so that their inputs stay in L2
+  int64_t area;    // pixels of a channel: so many that chunks do not crowd into a few places of L1
+  int64_t strip;   // rows in a strip, or pixels where flat
+  int64_t slices;  // parts of the chunks, so that their inputs stay in L2
   int64_t input_bytes, grad_bytes, line_bytes;  // a block's, each thread's own unless shared
 
   int64_t blocks() const { return image_blocks * row_blocks; }
@@ -68,16 +72,15 @@ WeightGradPlan plan_weight_grad(const Conv2dParams& p, int32_t threads) {
   const int64_t vecs = clamp(all_vecs, 1, narrow ? WeightGradTiles<T>::kMostVecs : kTile);
   plan.panel = vecs * kLanes;
   plan.panels = ceil_div(plan.width, plan.panel);
-  // 8 channels make 8, 16, 24, ... rows, which are few tiles more than they need be.
-  const int64_t wanted = plan.row_taps > 1 ? 8 : weight_grad_rows<T>(vecs);
-  plan.chunks = ceil_div(plan.group_in, wanted);
+  plan.chunks = ceil_div(plan.group_in, kWeightGradChunk);
   plan.sums = p.groups * plan.width * plan.depth;
   plan.shared = threads > 1 && plan.sums * kSize > 512 << 10 &&
                 p.groups * plan.panels * plan.chunks >= 4 * threads;
 
   plan.flat = w.kernel_h == 1 && w.kernel_w == 1 && w.stride_h == 1 && w.stride_w == 1 &&
               w.pad_h == 0 && w.pad_w == 0 && p.in_h == p.out_h && p.in_w == p.out_w;
-  plan.in_place = plan.group_out % kLanes == 0 && p.output.w * kSize <= 256 &&
+  // Pixels that are farther apart would crowd into a few places of L1.
+  plan.in_place = plan.group_out % kLanes == 0 && p.output.w * kSize <= 128 &&
                   p.output.h == p.out_w * p.output.w && p.output.n == p.out_h * p.output.h;
 
   // A block is large enough for the sums to be read and written seldom.
@@ -88,7 +91,8 @@ WeightGradPlan plan_weight_grad(const Conv2dParams& p, int32_t threads) {
   plan.in_columns = seen(out_w, w.stride_w, w.kernel_w, w.dilation_w);
   const int64_t row_bytes =
       (w.stride_h * plan.in_columns * p.in_channels + out_w * p.groups * plan.width) * kSize;
-  const int64_t most_bytes = plan.shared ? 8 << 20 : 2 << 20;
+  const int64_t most_bytes =
+      plan.shared ? 8 << 20 : clamp(6 * plan.sums * kSize, 256 << 10, 2 << 20);
   const int64_t most_rows = clamp(most_bytes / row_bytes, 1, ceil_div(1024, out_w));
   plan.images = clamp(most_rows / out_h, 1, larger(p.batch, 1));
   plan.row_blocks = ceil_div(out_h, lesser(most_rows, out_h));
@@ -117,13 +121,13 @@ WeightGradPlan plan_weight_grad(const Conv2dParams& p, int32_t threads) {
     plan.strip = 1;
     while (plan.strip < plan.images * plan.rows && bytes(plan.strip + 1) <= kL1Share) ++plan.strip;
   }
-  const int64_t area = plan.images * plan.in_rows * plan.in_columns;
-  plan.slices = clamp(ceil_div(area * plan.group_in * kSize, kL2Share), 1, plan.chunks);
+  plan.area = (ceil_div(plan.images * plan.in_rows * plan.in_columns, 8) | 1) * 8;
+  plan.slices = clamp(ceil_div(plan.area * plan.group_in * kSize, kL2Share), 1, plan.chunks);
   if (plan.shared) {
     const int64_t least = ceil_div(4 * threads, p.groups * plan.panels);
     plan.slices = clamp(least, plan.slices, plan.chunks);
   }
-  plan.input_bytes = round_up(area * p.in_channels * kSize, 64);
+  plan.input_bytes = round_up(plan.area * p.in_channels * kSize, 64);
   plan.line_bytes = round_up(plan.images * plan.rows * int64_t{sizeof(int64_t)}, 64);
   plan.grad_bytes =
       plan.in_place ? 0
