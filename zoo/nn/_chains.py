@@ -73,7 +73,8 @@ class ChainFinder:
     def find(self) -> list[tuple[Chain, list[fx.Node], fx.Node | None]]:
         """Each chain with its nodes, in order, and that of them which adds a residual."""
         found = []
-        for node in self._nodes:
+        # A sum of two convolutions goes to one with a BatchNorm, whose output is read anyway.
+        for node in sorted(self._nodes, key=lambda node: self._batch_norm_of(node) is None):
             best = None
             for chain, nodes, add in self._from(node):
                 if self._may_move(nodes) and (
@@ -83,7 +84,7 @@ class ChainFinder:
             if best is not None:
                 found.append(best)
                 self._taken.update(best[1])
-        return found
+        return sorted(found, key=lambda each: self._order[each[1][0]])
 
     def _module(self, node: fx.Node) -> nn.Module | None:
         return self._module_at(str(node.target)) if node.op == "call_module" else None
@@ -102,10 +103,8 @@ class ChainFinder:
             return
         assert isinstance(conv, nn.Conv2d)
         chain, nodes, add = Chain(str(node.target), conv), [node], None
-        user = self._only_user(node)
-        bn = self._module(user) if user else None
-        if user and bn is not None and is_batch_norm(bn) and self._once(bn):
-            assert isinstance(bn, nn.BatchNorm2d)
+        user, bn = self._only_user(node), self._batch_norm_of(node)
+        if user and bn is not None:
             kind = bn_activation(bn)
             if kind is None:
                 return
@@ -135,6 +134,13 @@ class ChainFinder:
             pool = self._module(user)
             if _is_pool(user, pool):
                 yield replace(chain, pool=True, pool_module=pool), [*nodes, user], add
+
+    def _batch_norm_of(self, node: fx.Node) -> nn.BatchNorm2d | None:
+        """What alone takes a node's value, if that is a BatchNorm."""
+        user = self._only_user(node)
+        bn = self._module(user) if user else None
+        found = isinstance(bn, nn.BatchNorm2d) and is_batch_norm(bn) and self._once(bn)
+        return bn if found and isinstance(bn, nn.BatchNorm2d) else None
 
     def _once(self, module: nn.Module) -> bool:
         return self._calls[id(module)] == 1 and is_plain(module)

@@ -56,14 +56,14 @@ class FusedConv2d(nn.Module):
     """``pool(activation(bn(conv(input)) + residual))`` in as few passes as the mode allows.
 
     In train mode the BatchNorm uses the batch's statistics: convolution, BatchNorm, residual and
-    activation are :func:`zoo.ops.conv2d_batch_norm`, and the pool follows. In eval mode the BatchNorm is folded into the
-    convolution and everything is one kernel. Without gradients, on a float32 or float64 CPU
-    tensor, the folded weight is packed once and kept (as a non-persistent buffer); it is packed
-    anew when ``conv`` or ``bn`` change: load_state_dict, in-place updates, ``.to()``; and when an
-    input of another size is faster with another layout of the weight. Only writes
-    through ``.data`` go unnoticed; call ``.train()`` and ``.eval()``, or :meth:`repack`, after
-    them. Tensors made under :func:`torch.inference_mode` do not count their changes; they work,
-    and are packed at every call.
+    activation are :func:`zoo.ops.conv2d_batch_norm`, and the pool follows. In eval mode the
+    BatchNorm is folded into the convolution and everything is one kernel. Without gradients, on a
+    float32 or float64 CPU tensor, the folded weight is packed once and kept (as a non-persistent
+    buffer); it is packed anew when ``conv`` or ``bn`` change: load_state_dict, in-place updates,
+    ``.to()``; and when an input of another size is faster with another layout of the weight. Only
+    writes through ``.data`` go unnoticed; call ``.train()`` and ``.eval()``, or :meth:`repack`,
+    after them. Tensors made under :func:`torch.inference_mode` do not count their changes; they
+    work, and are packed at every call.
 
     The modules are taken as they are, not copied, so the state dict has the plain names:
     ``conv.weight``, ``conv.bias``, ``bn.weight``, ...

@@ -146,8 +146,10 @@ def _subclass(base: type[nn.Module]) -> type[nn.Module]:
 def _compiled(graph: fx.Graph, base: type[nn.Module]) -> Callable[..., Any]:
     """A graph as a function of the model and its inputs."""
     code = graph.python_code("self")
+    # Lines before it would make fx treat functions in this scope otherwise from now on.
+    source = code.src[code.src.index("def forward") :]
     scope = dict(code.globals)
-    exec(compile(code.src, f"<{base.__name__}, fused>", "exec"), scope)
+    exec(compile(source, f"<{base.__name__}, fused>", "exec"), scope)
     return scope["forward"]  # type: ignore[no-any-return]
 
 
