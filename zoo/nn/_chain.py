@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +59,21 @@ class Chain:
             return self._one_by_one(input, residual)
         if bn is not None:
             return conv2d_batch_norm(conv, bn, input, conv.padding, self.activation, residual)
-        tensors = (input, conv.weight, conv.bias)
-        window = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        op: Callable[..., Tensor] = ops.conv2d
         if self.pool:
-            return ops.conv2d_pool(*tensors, *window, activation=self.activation, pool="max")
-        return ops.conv2d(*tensors, *window, activation=self.activation, residual=residual)
+            op = partial(ops.conv2d_pool, pool="max")
+        elif residual is not None:
+            op = partial(ops.conv2d, residual=residual)
+        return op(
+            input,
+            conv.weight,
+            conv.bias,
+            conv.stride,
+            conv.padding,
+            conv.dilation,
+            conv.groups,
+            activation=self.activation,
+        )
 
     def _one_by_one(self, input: Tensor, residual: Tensor | None) -> Tensor:
         output: Tensor = self.conv(input)

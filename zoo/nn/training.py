@@ -44,10 +44,10 @@ def fuse_for_training(model: Model) -> Model:
         UsageError: the model cannot be traced; the message says why.
     """
     _check(model)
-    base: type[Model] = type(model)
+    base: type[nn.Module] = type(model)
     if _FUSION in model.__dict__:  # fused before
         base = base.__mro__[1]
-    twin = object.__new__(base)
+    twin: Any = object.__new__(base)
     twin.__dict__.update(model.__dict__)
     twin.__dict__.pop("_compiled_call_impl", None)  # it would run the model itself
     fusion = _Fusion()
@@ -62,7 +62,7 @@ def fuse_for_training(model: Model) -> Model:
     twin.__dict__[_FUSION] = fusion
     twin.__dict__["fused_chains"] = [str(chain) for chain in vars(fusion.chains).values()]
     twin.__class__ = _subclass(base)
-    return twin
+    return twin  # type: ignore[no-any-return]
 
 
 class _Fusion:

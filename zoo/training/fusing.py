@@ -89,7 +89,7 @@ def _apart(
     """Copies of both that share their parameters; random numbers stay as they are."""
     twins: tuple[nn.Module, nn.Module] = copy.deepcopy((module, fused))
     if config.channels_last:
-        twins[0].to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        twins[0].to(memory_format=torch.channels_last)
     for twin in twins:
         twin.train()
     states = np.random.get_state(), random.getstate()
