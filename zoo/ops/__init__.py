@@ -6,6 +6,7 @@ at run time; whatever they decline runs in :mod:`zoo.ops.reference`'s compositio
 docs/ops.md says more.
 """
 
+from zoo.ops import _training as _training
 from zoo.ops._adaptive_avg_pool2d import adaptive_avg_pool2d
 from zoo.ops._avg_pool2d import avg_pool2d
 from zoo.ops._conv2d import Activation, Precision, conv2d

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from zoo.ops import _shapes, reference
 from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._introspection import ACTIVATIONS
-from zoo.ops._shapes import Ints, named
+from zoo.ops._library import fake, op
+from zoo.ops._shapes import Ints, named, window_options
+
+_conv2d_batch_norm = op("conv2d_batch_norm")
 
 
 def conv2d_batch_norm(
@@ -83,6 +89,23 @@ def conv2d_batch_norm(
         input, weight, bias, stride, padding, dilation, groups, bn_weight, bn_bias, eps,
         activation, residual, precision,
     )  # fmt: skip
+    if (
+        input.is_cpu
+        and input.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+    ):
+        output, _, mean, variance = _conv2d_batch_norm(
+            input,
+            weight,
+            bias,
+            **window_options(stride, padding, dilation, groups, precision),
+            bn_weight=bn_weight,
+            bn_bias=bn_bias,
+            eps=eps,
+            activation=activation,
+            residual=residual,
+        )
+        return output, mean, variance
     return reference.conv2d_batch_norm(
         input,
         weight,
@@ -145,3 +168,28 @@ def _check(
             "conv2d_batch_norm needs more than one value per channel, but the convolution's "
             f"output has shape {[n, channels, height, width]}: give more images, or larger ones"
         )
+
+
+@fake("conv2d_batch_norm")
+def _(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    bn_weight: Tensor | None = None,
+    bn_bias: Tensor | None = None,
+    eps: float = 1e-5,
+    activation: str = "none",
+    residual: Tensor | None = None,
+    precision: str = "default",
+) -> Any:
+    name = "conv2d_batch_norm"
+    window = (stride, padding, dilation, groups)
+    sizes = _shapes.conv2d_sizes(name, input, weight.shape, bias, *window, residual)
+    _shapes.check_same(name, "weight", weight, input)
+    output = _shapes.empty(sizes, input, like=(input, weight))
+    return output, torch.empty_like(output), input.new_empty(sizes[1]), input.new_empty(sizes[1])

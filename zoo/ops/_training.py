@@ -17,31 +17,6 @@ from zoo.ops._library import fake
 from zoo.ops._shapes import Ints
 
 
-@fake("conv2d_batch_norm")
-def _(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Ints = 1,
-    padding: Ints = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-    *,
-    bn_weight: Tensor | None = None,
-    bn_bias: Tensor | None = None,
-    eps: float = 1e-5,
-    activation: str = "none",
-    residual: Tensor | None = None,
-    precision: str = "default",
-) -> Any:
-    name = "conv2d_batch_norm"
-    window = (stride, padding, dilation, groups)
-    sizes = _shapes.conv2d_sizes(name, input, weight.shape, bias, *window, residual)
-    _shapes.check_same(name, "weight", weight, input)
-    output = _shapes.empty(sizes, input, like=(input, weight))
-    return output, torch.empty_like(output), input.new_empty(sizes[1]), input.new_empty(sizes[1])
-
-
 @fake("conv2d_max_pool2")
 def _(
     input: Tensor,

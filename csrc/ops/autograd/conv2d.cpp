@@ -125,7 +125,7 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& b
                        precision);
   }
   const Activation kind = parse_activation(activation);
-  if (from_output(kind)) {
+  if (has_gradient_from_output(kind)) {
     return Conv2dFunction::apply(input, weight, bias, stride, padding, dilation, groups, activation,
                                  residual, precision);
   }

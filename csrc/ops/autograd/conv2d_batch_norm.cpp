@@ -39,7 +39,7 @@ struct Conv2dBatchNormFunction : torch::autograd::Function<Conv2dBatchNormFuncti
     }
     ctx->saved_data["present"] = present;
     // The derivative of the others is computed from the map.
-    const bool kept = options.kind() != Activation::none && from_output(options.kind());
+    const bool kept = options.kind() != Activation::none && has_gradient_from_output(options.kind());
     ctx->save_for_backward({input, weight, bias.value_or(Tensor()), bn_weight.value_or(Tensor()),
                             bn_bias.value_or(Tensor()), residual.value_or(Tensor()),
                             kept ? output : Tensor(), map, mean, variance});
@@ -95,7 +95,7 @@ Outputs conv2d_batch_norm(const Tensor& input, const Tensor& weight, const Optio
   }
   const WindowOptions options(stride, padding, dilation, groups, activation, precision);
   // With a residual, what goes into the activation cannot be computed from the map.
-  const bool derivable = from_output(options.kind()) || !residual;
+  const bool derivable = has_gradient_from_output(options.kind()) || !residual;
   if (composed || !derivable || !options.trains(input, weight)) {
     return options.with_args([&](const Conv2dArgs& args) {
       return reference::conv2d_batch_norm(input, weight, bias, args, bn_weight, bn_bias, eps,

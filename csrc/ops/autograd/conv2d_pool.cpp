@@ -76,7 +76,7 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
   }
   if (parse_pool(pool) == Pool::max && is(pool_kernel, 2) &&
       (pool_stride.empty() || is(pool_stride, 2)) && is(pool_padding, 0) && !needs_composition(input, weight, bias) &&
-      from_output(parse_activation(activation)) &&
+      has_gradient_from_output(parse_activation(activation)) &&
       WindowOptions(stride, padding, dilation, groups, activation, precision)
           .trains(input, weight)) {
     return Conv2dMaxPool2Function::apply(input, weight, bias, stride, padding, dilation, groups,

@@ -15,23 +15,6 @@
 
 namespace zoo::ops::autograd {
 
-// Activations whose derivative is a function of their output: nothing but the output is kept, and
-// the whole op is one node of the graph.
-inline bool from_output(Activation activation) {
-  switch (activation) {
-    case Activation::none:
-    case Activation::relu:
-    case Activation::relu6:
-    case Activation::sigmoid:
-    case Activation::tanh:
-    case Activation::hardsigmoid:
-    case Activation::leaky_relu:
-      return true;
-    default:
-      return false;
-  }
-}
-
 // A convolution's options.
 struct WindowOptions {
   std::vector<c10::SymInt> stride, padding, dilation;
