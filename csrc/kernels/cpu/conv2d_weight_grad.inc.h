@@ -101,11 +101,12 @@ struct WeightGrad {
       zero(to + (left + inside) * plan.group_in, (plan.in_columns - left - inside) * plan.group_in);
       return;
     }
-    // Chunks of one channel more come first.
+    // Chunks of one channel more come first. Where all are alike, so are those of all groups.
     const int64_t size = plan.group_in / plan.chunks, longer = plan.group_in % plan.chunks;
-    for (int64_t group = 0; group < p.groups; ++group) {
+    const int64_t together = longer == 0 ? p.groups : 1;
+    for (int64_t group = 0; group < p.groups; group += together) {
       int64_t channel = group * plan.group_in;
-      const Run runs[] = {{longer, size + 1}, {plan.chunks - longer, size}};
+      const Run runs[] = {{longer, size + 1}, {(plan.chunks - longer) * together, size}};
       for (const auto& [count, n] : runs) {
         T* const to = b.input + channel * area + line * plan.in_columns * n;
         for (int64_t i = 0; i < count; ++i) {
