@@ -410,6 +410,14 @@ def test_hooks_on_what_was_traced_through(monkeypatch) -> None:
     assert (called, len(seen)) == ([1], 19)
 
 
+def test_hooks_on_what_does_nothing() -> None:
+    fused = fuse_for_training(timm.create_model("resnet18").train())
+    called = []
+    fused.layer1[0].drop_block.register_forward_hook(lambda *_: called.append(1))
+    fused(torch.randn(2, 3, 32, 32))
+    assert called == [1]
+
+
 def test_parametrizations(monkeypatch) -> None:
     model = simple()
     nn.utils.parametrizations.weight_norm(model.conv)

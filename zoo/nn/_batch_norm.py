@@ -14,12 +14,13 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backw
 def is_plain(module: nn.Module) -> bool:
     """Whether calling a module is calling its class's forward, on the parameters that it holds.
 
-    That is: it has no hooks, no parametrizations and no forward of its own.
+    That is: it has no hooks, no parametrizations, and no forward of its own, compiled or not.
     """
     held = module.__dict__
     return not (
         any(held[name] for name in _HOOKS)
         or "forward" in held
+        or held.get("_compiled_call_impl") is not None
         or "parametrizations" in held["_modules"]
     )
 

@@ -15,6 +15,8 @@ from zoo.nn._activations import bn_activation, module_activation
 from zoo.nn._batch_norm import conv2d_batch_norm, is_plain, uses_batch_statistics
 from zoo.ops import reference
 
+_TENSORS = (Tensor, nn.Parameter)  # and none of the classes that spread over devices, or fake
+
 
 @dataclass(eq=False)
 class Chain:
@@ -93,7 +95,9 @@ class Chain:
         """Whether the ops mean what the modules would, and have kernels for it."""
         conv, bn = self.conv, self.bn
         if (
-            not input.is_cpu
+            type(input) not in _TENSORS
+            or type(conv.weight) not in _TENSORS
+            or not input.is_cpu
             or input.dim() != 4
             or input.dtype not in (torch.float32, torch.float64)
             or conv.weight.dtype != input.dtype

@@ -55,7 +55,7 @@ def fuse_for_training(model: Model) -> Model:
     if through and through[0] is twin:
         graph, inputs, by_mode = trace(twin, base.forward, through)
         fusion.watch(twin, graph, through, by_mode)
-        _erase_identities(graph, twin)
+        fusion.leave_out(_erase_identities(graph, twin))
         for chain, nodes, add in ChainFinder(graph, twin.get_submodule).find():
             insert(graph, f"{_FUSION}.{fusion.add(chain)}", nodes, add)
         fusion.inputs, fusion.forward = inputs, _compiled(graph, base)
@@ -98,6 +98,10 @@ class _Fusion:
         holders = [model.get_submodule(name) for name in sorted(names)]
         self._children = [(holder._modules, dict(holder._modules)) for holder in holders]
 
+    def leave_out(self, modules: list[nn.Module]) -> None:
+        """Take modules that are not called."""
+        self._through += [(module, {}) for module in modules]
+
     def holds(self, model: nn.Module) -> bool:
         """Whether all of that is as it was."""
         return (
@@ -110,12 +114,17 @@ class _Fusion:
 
 def _attributes(module: nn.Module, with_mode: bool) -> dict[str, Any]:
     """The attributes that a trace may have decided by."""
-    kinds = (bool, int, float, str, tuple, type(None))
     return {
         name: value
         for name, value in module.__dict__.items()
-        if isinstance(value, kinds) and (with_mode or name != "training")
+        if _is_plain_value(value) and (with_mode or name != "training")
     }
+
+
+def _is_plain_value(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain_value, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def _has(module: nn.Module, attributes: dict[str, Any]) -> bool:
@@ -153,13 +162,17 @@ def _compiled(graph: fx.Graph, base: type[nn.Module]) -> Callable[..., Any]:
     return scope["forward"]  # type: ignore[no-any-return]
 
 
-def _erase_identities(graph: fx.Graph, model: nn.Module) -> None:
+def _erase_identities(graph: fx.Graph, model: nn.Module) -> list[nn.Module]:
+    """Take calls of nothing out of a graph; return what was called."""
+    erased: list[nn.Module] = []
     for node in graph.nodes:
         if node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
             module = model.get_submodule(str(node.target))
             if type(module) is nn.Identity and is_plain(module):
                 node.replace_all_uses_with(node.args[0])
                 graph.erase_node(node)
+                erased.append(module)
+    return erased
 
 
 def _check(model: nn.Module) -> None:

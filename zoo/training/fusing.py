@@ -23,7 +23,7 @@ from zoo.names import one_line
 from zoo.nn import fuse_for_training
 from zoo.training.config import TrainConfig
 
-_BUDGET_S = 3.0
+_BUDGET_S = 2.0
 _GAIN = 1.03  # below that the measurement says little
 
 Choice = tuple[str, nn.Module, str | None]
