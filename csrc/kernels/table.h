@@ -75,8 +75,8 @@ struct Conv2dWeightGradKernel {
 // output pixel 2 * ceil(channels / 8) bytes, first the columns of all channels, then their rows;
 // channel c is bit c % 8 of byte c / 8. Ties and NaN go where PyTorch sends them.
 //
-// Sums are [thread][which sum][channel]: each thread adds to a part of its own, or with `first` sets
-// it. finish adds up the parts; [which sum][channel] of the first holds the total.
+// Sums are [thread][which sum][channel]: each thread adds to a part of its own, or with `first`
+// sets it. finish adds up the parts; [which sum][channel] of the first holds the total.
 template <typename T>
 struct TrainingKernels {
   // The largest of each 2x2 window, and where it was.
@@ -90,8 +90,8 @@ struct TrainingKernels {
                              const Parallel&);
   // grad times the activation's derivative, from its output, and the sums of that per channel,
   // sums[1][channels]. grad_input may be null: then only sums are made.
-  void (*activation_backward)(const BatchNormParams&, const T* grad, const T* output,
-                              T* grad_input, bool first, double* sums, const Parallel&);
+  void (*activation_backward)(const BatchNormParams&, const T* grad, const T* output, T* grad_input,
+                              bool first, double* sums, const Parallel&);
   // Per channel the sum of x - shift and of its square, sums[2][channels]. shift is any value near
   // the mean, so that the squares' sum less the sum's square keeps its digits.
   void (*moments)(const BatchNormParams&, const T* x, const T* shift, bool first, double* sums,

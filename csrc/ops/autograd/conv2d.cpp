@@ -84,11 +84,10 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
     if (!at::GradMode::is_enabled() && options.trains(input, weight)) {
       static const auto op = handle<Conv2dBackward>("zoo::conv2d_backward");
       const bool activated = options.kind() != Activation::none;
-      auto [to_input, to_weight, to_bias, to_residual] =
-          op.call(grads[0], activated ? OptionalTensor(saved[2]) : std::nullopt, input, weight,
-                  options.stride, options.padding, options.dilation, options.groups,
-                  options.activation, options.precision,
-                  {input_grad, weight_grad, bias_grad, residual_grad && activated});
+      auto [to_input, to_weight, to_bias, to_residual] = op.call(
+          grads[0], activated ? OptionalTensor(saved[2]) : std::nullopt, input, weight,
+          options.stride, options.padding, options.dilation, options.groups, options.activation,
+          options.precision, {input_grad, weight_grad, bias_grad, residual_grad && activated});
       if (residual_grad && !activated) to_residual = grads[0];
       return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, to_residual, {}};
     }
@@ -99,9 +98,8 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
       const std::array<SymInt, 1> bias_size{weight.sym_size(0)};
       const std::array<SymInt, 2> no_output_padding{0, 0};
       std::tie(to_input, to_weight, to_bias) = at::convolution_backward_symint(
-          grad, input, weight, SymIntArrayRef(bias_size),
-          options.stride, options.padding, options.dilation, /*transposed=*/false,
-          SymIntArrayRef(no_output_padding), options.groups,
+          grad, input, weight, SymIntArrayRef(bias_size), options.stride, options.padding,
+          options.dilation, /*transposed=*/false, SymIntArrayRef(no_output_padding), options.groups,
           {input_grad, weight_grad, bias_grad});
     }
     return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, residual_grad ? grad : Tensor(), {}};

@@ -39,7 +39,8 @@ struct Conv2dBatchNormFunction : torch::autograd::Function<Conv2dBatchNormFuncti
     }
     ctx->saved_data["present"] = present;
     // The derivative of the others is computed from the map.
-    const bool kept = options.kind() != Activation::none && has_gradient_from_output(options.kind());
+    const bool kept =
+        options.kind() != Activation::none && has_gradient_from_output(options.kind());
     ctx->save_for_backward({input, weight, bias.value_or(Tensor()), bn_weight.value_or(Tensor()),
                             bn_bias.value_or(Tensor()), residual.value_or(Tensor()),
                             kept ? output : Tensor(), map, mean, variance});

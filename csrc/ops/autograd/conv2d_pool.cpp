@@ -22,8 +22,8 @@ struct Conv2dMaxPool2Function : torch::autograd::Function<Conv2dMaxPool2Function
                         std::string_view precision) {
     static const auto op = handle<Conv2dMaxPool2>("zoo::conv2d_max_pool2");
     at::AutoDispatchBelowADInplaceOrView below;
-    auto [output, where] = op.call(input, weight, bias, stride, padding, dilation, groups,
-                                   activation, precision);
+    auto [output, where] =
+        op.call(input, weight, bias, stride, padding, dilation, groups, activation, precision);
     WindowOptions(stride, padding, dilation, groups, activation, precision).save(ctx);
     ctx->saved_data["has_bias"] = bias.has_value();
     ctx->save_for_backward({input, weight, bias.value_or(Tensor()), output, where});
@@ -75,7 +75,8 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
                       pool_kernel, pool_stride, pool_padding, precision);
   }
   if (parse_pool(pool) == Pool::max && is(pool_kernel, 2) &&
-      (pool_stride.empty() || is(pool_stride, 2)) && is(pool_padding, 0) && !needs_composition(input, weight, bias) &&
+      (pool_stride.empty() || is(pool_stride, 2)) && is(pool_padding, 0) &&
+      !needs_composition(input, weight, bias) &&
       has_gradient_from_output(parse_activation(activation)) &&
       WindowOptions(stride, padding, dilation, groups, activation, precision)
           .trains(input, weight)) {

@@ -42,9 +42,9 @@ struct WindowOptions {
 
   static WindowOptions of(torch::autograd::AutogradContext* ctx) {
     auto& data = ctx->saved_data;
-    return {data["stride"].toSymIntVector(),  data["padding"].toSymIntVector(),
+    return {data["stride"].toSymIntVector(),   data["padding"].toSymIntVector(),
             data["dilation"].toSymIntVector(), data["groups"].toSymInt(),
-            data["activation"].toStringRef(), data["precision"].toStringRef()};
+            data["activation"].toStringRef(),  data["precision"].toStringRef()};
   }
 
   Activation kind() const { return parse_activation(activation); }
@@ -60,9 +60,8 @@ struct WindowOptions {
 
   // Whether kernels of ours differentiate the convolution.
   bool trains(const at::Tensor& input, const at::Tensor& weight) const {
-    return with_args([&](const Conv2dArgs& args) {
-      return training_declines(input, weight, args) == nullptr;
-    });
+    return with_args(
+        [&](const Conv2dArgs& args) { return training_declines(input, weight, args) == nullptr; });
   }
 };
 

@@ -40,8 +40,8 @@ std::array<Tensor, 4> backward(const Conv2dParams& p, bool exact, const Tensor& 
                                 sums.data(), threads);
     return activated ? const_cast<const T*>(to) : from;
   };
-  const auto [to_input, to_weight] = convolution_gradients<T>(p, exact, input, weight,
-                                                              {wanted[0], wanted[1]}, at_once, make);
+  const auto [to_input, to_weight] =
+      convolution_gradients<T>(p, exact, input, weight, {wanted[0], wanted[1]}, at_once, make);
   Tensor to_bias;
   if (wanted[2]) to_bias = sums.finish()[0].to(input.scalar_type());
   return {to_input, to_weight, to_bias, !wanted[3] ? Tensor() : activated ? map : grad.clone()};

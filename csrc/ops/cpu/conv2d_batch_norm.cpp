@@ -34,10 +34,12 @@ struct Affine {
 int64_t pixels(const Conv2dParams& p, int64_t images) { return images * p.out_h * p.out_w; }
 
 template <typename T>
-std::tuple<Tensor, Tensor, Tensor, Tensor> forward(
-    Conv2dParams p, bool exact, Activation activation, const Tensor& input, const Tensor& weight,
-    const OptionalTensor& bias, const OptionalTensor& bn_weight, const OptionalTensor& bn_bias,
-    double eps, const OptionalTensor& residual) {
+std::tuple<Tensor, Tensor, Tensor, Tensor> forward(Conv2dParams p, bool exact,
+                                                   Activation activation, const Tensor& input,
+                                                   const Tensor& weight, const OptionalTensor& bias,
+                                                   const OptionalTensor& bn_weight,
+                                                   const OptionalTensor& bn_bias, double eps,
+                                                   const OptionalTensor& residual) {
   const auto& kernels = active_kernels<T>().training;
   const Parallel threads = training_threads(p);
   const int64_t at_once = images_at_once(p, input), batch = p.batch, channels = p.out_channels;
@@ -95,10 +97,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv2d_batch_norm(
                                         residual);
   }
   check_capability();
-  return dtype_of(input) == DType::float32
-             ? forward<float>(p, exact, kind, input, weight, bias, bn_weight, bn_bias, eps, residual)
-             : forward<double>(p, exact, kind, input, weight, bias, bn_weight, bn_bias, eps,
-                               residual);
+  return dtype_of(input) == DType::float32 ? forward<float>(p, exact, kind, input, weight, bias,
+                                                            bn_weight, bn_bias, eps, residual)
+                                           : forward<double>(p, exact, kind, input, weight, bias,
+                                                             bn_weight, bn_bias, eps, residual);
 }
 
 // What the backward is given beside the convolution's own tensors.
@@ -156,7 +158,8 @@ std::array<Tensor, 5> backward(const Conv2dParams& p, bool exact, Activation act
           b.const_data_ptr<T>(), c.const_data_ptr<T>(), part.mutable_data_ptr<T>(), threads);
       return part.const_data_ptr<T>();
     };
-    grads = convolution_gradients<T>(p, exact, input, weight, {wanted[0], wanted[1]}, at_once, make);
+    grads =
+        convolution_gradients<T>(p, exact, input, weight, {wanted[0], wanted[1]}, at_once, make);
   }
   Tensor to_weight, to_bias;
   if (wanted[2]) to_weight = (totals[1] * affine.inverse).to(dtype);

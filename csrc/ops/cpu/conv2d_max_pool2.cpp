@@ -35,10 +35,10 @@ void forward(Conv2dParams p, bool exact, const Tensor& input, const Tensor& weig
   for_images(batch, at_once, [&](int64_t first, int64_t count) {
     convolution.run(count, input.const_data_ptr<T>() + first * p.input.n,
                     bias ? plain_bias.const_data_ptr<T>() : nullptr, map.mutable_data_ptr<T>());
-    active_kernels<T>().training.max_pool2(
-        pool_params(p, count), map.const_data_ptr<T>(),
-        output.mutable_data_ptr<T>() + first * pooled,
-        where.mutable_data_ptr<uint8_t>() + first * places, threads);
+    active_kernels<T>().training.max_pool2(pool_params(p, count), map.const_data_ptr<T>(),
+                                           output.mutable_data_ptr<T>() + first * pooled,
+                                           where.mutable_data_ptr<uint8_t>() + first * places,
+                                           threads);
   });
 }
 
@@ -87,8 +87,8 @@ std::array<Tensor, 3> backward(const Conv2dParams& p, bool exact, const Tensor& 
         map.mutable_data_ptr<T>(), sums.first(), sums.data(), threads);
     return map.const_data_ptr<T>();
   };
-  const auto [to_input, to_weight] = convolution_gradients<T>(p, exact, input, weight,
-                                                              {wanted[0], wanted[1]}, at_once, make);
+  const auto [to_input, to_weight] =
+      convolution_gradients<T>(p, exact, input, weight, {wanted[0], wanted[1]}, at_once, make);
   return {to_input, to_weight, wanted[2] ? sums.finish()[0].to(input.scalar_type()) : Tensor()};
 }
 
@@ -106,9 +106,9 @@ std::tuple<Tensor, Tensor, Tensor> conv2d_max_pool2_backward(
   check_map(op, "grad", grad, size, input);
   check_map(op, "output", output, size, input);
   const std::array<int64_t, 4> places{p.batch, p.out_h / 2, p.out_w / 2, where_bytes(p)};
-  TORCH_CHECK(where.scalar_type() == at::kByte && where.sizes() == IntArrayRef(places), "zoo::",
-              op, ": where must be that of conv2d_max_pool2: ", IntArrayRef(places),
-              " bytes, not ", where.sizes(), " of ", where.scalar_type());
+  TORCH_CHECK(where.scalar_type() == at::kByte && where.sizes() == IntArrayRef(places), "zoo::", op,
+              ": where must be that of conv2d_max_pool2: ", IntArrayRef(places), " bytes, not ",
+              where.sizes(), " of ", where.scalar_type());
   const bool exact = parse_exact(precision);
   auto [to_input, to_weight, to_bias] =
       dtype_of(input) == DType::float32

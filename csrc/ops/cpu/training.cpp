@@ -8,6 +8,7 @@
 
 #include <cstring>
 
+#include "kernels/transpose.h"
 #include "ops/cpu/convolution.h"
 
 namespace zoo::ops::cpu {
@@ -15,6 +16,27 @@ namespace {
 
 at::Tensor bytes(int64_t count, const at::Tensor& like) {
   return at::empty({count}, like.options().dtype(at::kByte));
+}
+
+// Planes of channels as rows of channels.
+template <typename T>
+at::Tensor turned_over(const at::Tensor& planes) {
+  const int64_t channels = planes.size(1), pixels = planes.size(2) * planes.size(3);
+  at::Tensor to = empty_rows(planes.size(0), channels, planes.size(2), planes.size(3), planes);
+  const T* const source = planes.const_data_ptr<T>();
+  T* const target = to.mutable_data_ptr<T>();
+  auto body = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      transpose(source + i * channels * pixels, pixels, target + i * channels * pixels, channels,
+                channels, pixels);
+    }
+  };
+  const Parallel threads = parallel(static_cast<double>(planes.numel()));
+  threads.run(threads, planes.size(0), &body,
+              [](void* context, int64_t begin, int64_t end, int32_t) {
+                (*static_cast<decltype(body)*>(context))(begin, end);
+              });
+  return to;
 }
 
 // One axis of the taps that meet the input's positions phase, phase + stride, ...: every step-th
@@ -44,6 +66,12 @@ at::Tensor turned(const at::Tensor& weight, int64_t groups, const Window& window
 }  // namespace
 
 at::Tensor rows(const at::Tensor& tensor) {
+  const bool planes = tensor.is_contiguous() && tensor.is_cpu();
+  if (planes && !tensor.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+    // What comes back through a flatten: PyTorch's copy takes three times as long.
+    if (tensor.scalar_type() == at::kFloat) return turned_over<float>(tensor);
+    if (tensor.scalar_type() == at::kDouble) return turned_over<double>(tensor);
+  }
   return tensor.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
@@ -77,10 +105,14 @@ void check_channels(const char* op, const char* what, const std::optional<at::Te
 }
 
 int64_t images_at_once(const Conv2dParams& params, const at::Tensor& input) {
-  constexpr int64_t kBytes = 2 << 20;
-  const int64_t image = params.out_channels * params.out_h * params.out_w *
-                        static_cast<int64_t>(input.element_size());
-  return std::max<int64_t>(1, kBytes / std::max<int64_t>(1, image));
+  constexpr int64_t kBytesOfThread = 256 << 10;  // half of what L2 holds
+  const int64_t size = input.element_size();
+  const int64_t image = params.out_channels * params.out_h * params.out_w * size;
+  // Each part reads the weight anew, so it is not worth less than that.
+  const int64_t weight = params.out_channels * (params.in_channels / params.groups) *
+                         params.window.kernel_h * params.window.kernel_w * size;
+  const int64_t bytes = std::max(kBytesOfThread * training_threads(params).threads, weight);
+  return std::max<int64_t>(1, bytes / image);
 }
 
 Parallel training_threads(const Conv2dParams& p) {
@@ -122,10 +154,8 @@ InputGradient<T>::InputGradient(const Conv2dParams& params, bool exact, const at
   const Strides to = row_strides(params.in_channels, params.in_h, params.in_w);
   for (int64_t y = 0; y < std::min(window.stride_h, params.in_h); ++y) {
     for (int64_t x = 0; x < std::min(window.stride_w, params.in_w); ++x) {
-      const Taps h =
-          taps_of(y, window.kernel_h, window.stride_h, window.pad_h, window.dilation_h);
-      const Taps w =
-          taps_of(x, window.kernel_w, window.stride_w, window.pad_w, window.dilation_w);
+      const Taps h = taps_of(y, window.kernel_h, window.stride_h, window.pad_h, window.dilation_h);
+      const Taps w = taps_of(x, window.kernel_w, window.stride_w, window.pad_w, window.dilation_w);
       if (h.count == 0 || w.count == 0) {
         gaps_ = true;
         continue;
@@ -142,8 +172,8 @@ InputGradient<T>::InputGradient(const Conv2dParams& params, bool exact, const at
       p.window = {h.count, w.count, 1, 1, h.pad, w.pad, window.dilation_h, window.dilation_w};
       p.input = row_strides(params.out_channels, params.out_h, params.out_w);
       p.output = {to.n, to.c, to.h * window.stride_h, to.w * window.stride_w};
-      phases_.push_back({{p, exact, turned(weight, params.groups, window, h, w)},
-                         y * to.h + x * to.w});
+      phases_.push_back(
+          {{p, exact, turned(weight, params.groups, window, h, w)}, y * to.h + x * to.w});
     }
   }
 }
@@ -164,8 +194,7 @@ WeightGradient<T>::WeightGradient(const Conv2dParams& params, const at::Tensor& 
     : params_(params), threads_(training_threads(params)) {
   params_.input = row_strides(params.in_channels, params.in_h, params.in_w);
   params_.output = row_strides(params.out_channels, params.out_h, params.out_w);
-  const bool depthwise =
-      direct_packing(weight_size(params), params.groups) == Packing::depthwise;
+  const bool depthwise = direct_packing(weight_size(params), params.groups) == Packing::depthwise;
   const Kernels<T>& kernels = active_kernels<T>();
   kernel_ = depthwise ? &kernels.depthwise_weight_grad : &kernels.weight_grad;
   sums_ = bytes(kernel_->sums_bytes(params_, threads_.threads), like);
