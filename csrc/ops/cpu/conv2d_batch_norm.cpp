@@ -8,7 +8,6 @@
 
 #include "ops/cpu/convolution.h"
 #include "ops/cpu/training.h"
-#include "ops/fallback.h"
 #include "ops/handles.h"
 #include "ops/reference.h"
 
@@ -33,6 +32,18 @@ struct Affine {
 
 int64_t pixels(const Conv2dParams& p, int64_t images) { return images * p.out_h * p.out_w; }
 
+// Per channel the mean of a few pixels that are spread over the map, which is as near to that of all
+// as the sums need. One pixel would not do: those at the edges see padding, and differ.
+template <typename T>
+void mean_of_some(const T* map, int64_t pixels, int64_t channels, T* mean) {
+  const int64_t count = std::min<int64_t>(pixels, 64), step = pixels / count;
+  for (int64_t c = 0; c < channels; ++c) {
+    double sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += map[i * step * channels + c];
+    mean[c] = static_cast<T>(sum / static_cast<double>(count));
+  }
+}
+
 template <typename T>
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(Conv2dParams p, bool exact,
                                                    Activation activation, const Tensor& input,
@@ -50,13 +61,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> forward(Conv2dParams p, bool exact,
   Tensor plain_bias;
   if (bias) plain_bias = bias->contiguous();
   ChannelSums sums(2, channels, threads);
-  // The first pixel is as near to the mean as the sums need.
   Tensor near = at::empty({channels}, input.options());
   for_images(batch, at_once, [&](int64_t first, int64_t count) {
     T* const to = map.mutable_data_ptr<T>() + first * p.output.n;
     convolution.run(count, input.const_data_ptr<T>() + first * p.input.n,
                     bias ? plain_bias.const_data_ptr<T>() : nullptr, to);
-    if (first == 0) std::copy(to, to + channels, near.mutable_data_ptr<T>());
+    if (first == 0) mean_of_some(to, pixels(p, count), channels, near.mutable_data_ptr<T>());
     kernels.moments({pixels(p, count), channels, Activation::none}, to, near.const_data_ptr<T>(),
                     sums.first(), sums.data(), threads);
   });
@@ -91,8 +101,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv2d_batch_norm(
               p.out_channels, "x", p.out_h, "x", p.out_w);
   const bool exact = parse_exact(precision);
   const Activation kind = parse_activation(activation);
-  if (const char* reason = training_declines(input, weight, args)) {
-    declined(op, reason);
+  // Without a word, as where gradients are wanted: those are then PyTorch's too.
+  if (training_declines(input, weight, args) != nullptr) {
     return reference::conv2d_batch_norm(input, weight, bias, args, bn_weight, bn_bias, eps, kind,
                                         residual);
   }
