@@ -41,7 +41,7 @@ def test_activations(
         # aten's hardsigmoid_backward multiplies float64 by a sixth in float32.
         rounded = activation == "hardsigmoid" and dtype == torch.float64
         training_samples.check(sample, bound=1e-7 if rounded else None)
-        own = activation in BY_KERNEL or op == "conv2d_batch_norm" and not residual
+        own = activation in BY_KERNEL or (op == "conv2d_batch_norm" and not residual)
         # A convolution leaves other activations to PyTorch; the rest is differentiated by it.
         assert training_samples.is_fused(sample) == (own or op == "conv2d")
 
@@ -138,7 +138,8 @@ def test_layouts_of_the_gradient(op: str, kind: str, activation: str, residual: 
     grad = grads(training_samples.output_of(sample.run()))[kind]
     if op == "conv2d_batch_norm" and kind in ("one", "expanded", "zero"):
         # Its gradients cancel: what is left is rounding, and relative to nothing.
-        ours, right = (f(sample, grad) for f in (training_samples.gradients, training_samples.exact))
+        ours = training_samples.gradients(sample, grad)
+        right = training_samples.exact(sample, grad)
         for name, value in ours.items():
             torch.testing.assert_close(value.double(), right[name], rtol=1e-4, atol=2e-4)
     else:
@@ -233,7 +234,7 @@ def test_contiguous_tensors(op: str) -> None:
 @pytest.mark.parametrize("stride", [None, 1, 2, (2, 1)])
 @pytest.mark.parametrize("padding", [0, (1, 0)])
 def test_every_pool(pool: str, kernel: Any, stride: Any, padding: Any) -> None:
-    if padding and (kernel == 1 or pool == "avg" and kernel == (2, 3)):
+    if padding and (kernel == 1 or (pool == "avg" and kernel == (2, 3))):
         padding = 0
     options = {"pool": pool, "pool_kernel": kernel, "pool_stride": stride, "pool_padding": padding}
     sample = make("conv2d_pool", activation="relu", **options)

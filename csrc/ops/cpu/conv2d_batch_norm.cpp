@@ -32,8 +32,8 @@ struct Affine {
 
 int64_t pixels(const Conv2dParams& p, int64_t images) { return images * p.out_h * p.out_w; }
 
-// Per channel the mean of a few pixels that are spread over the map, which is as near to that of all
-// as the sums need. One pixel would not do: those at the edges see padding, and differ.
+// Per channel the mean of a few pixels that are spread over the map, which is as near to that of
+// all as the sums need. One pixel would not do: those at the edges see padding, and differ.
 template <typename T>
 void mean_of_some(const T* map, int64_t pixels, int64_t channels, T* mean) {
   const int64_t count = std::min<int64_t>(pixels, 64), step = pixels / count;
