@@ -76,6 +76,10 @@ void append(py::list& rows, const char* isa, const char* dtype, const Kernels<T>
   if (kernels.winograd2.run) add("conv2d", kernels.winograd2.name);
   if (kernels.direct.run) add("conv2d", kernels.direct.name);
   if (kernels.gemm.run) add("conv2d", kernels.gemm.name);
+  if (kernels.weight_grad.add) add("conv2d_backward", kernels.weight_grad.name);
+  if (kernels.weight_grad.add) add("conv2d_backward", kernels.depthwise_weight_grad.name);
+  if (kernels.training.moments) add("conv2d_batch_norm", std::string("batch_norm_") + isa);
+  if (kernels.training.max_pool2) add("conv2d_max_pool2", std::string("max_pool2_") + isa);
   if (kernels.pool.max_pool2d) add("max_pool2d", std::string("max_pool2d_") + isa);
   if (kernels.pool.avg_pool2d) add("avg_pool2d", std::string("avg_pool2d_") + isa);
   if (kernels.pointwise.scale_shift) add("scale_shift", std::string("scale_shift_") + isa);

@@ -16,6 +16,37 @@ TORCH_LIBRARY(zoo, m) {
       "str pool=\"max\", SymInt[2] pool_kernel=2, SymInt[2] pool_stride=[], "
       "SymInt[2] pool_padding=0, str precision=\"default\") -> Tensor");
 
+  // Training: activation(batch_norm(conv2d(input, weight) + bias) + residual) by the batch's own
+  // statistics; the map that was normalised, and its channels' mean and biased variance.
+  m.def(
+      "conv2d_batch_norm(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
+      "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, Tensor? bn_weight=None, "
+      "Tensor? bn_bias=None, float eps=1e-5, str activation=\"none\", Tensor? residual=None, "
+      "str precision=\"default\") -> (Tensor output, Tensor map, Tensor mean, Tensor variance)");
+  // conv2d_pool with a 2x2 max-pool, and where in its window each maximum was (kernels/table.h)
+  m.def(
+      "conv2d_max_pool2(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, "
+      "SymInt[2] padding=0, SymInt[2] dilation=1, SymInt groups=1, *, str activation=\"none\", "
+      "str precision=\"default\") -> (Tensor output, Tensor where)");
+
+  // Their gradients and conv2d's, for activations whose derivative follows from the output (of
+  // conv2d_batch_norm, without output: any); output_mask says which are wanted.
+  m.def(
+      "conv2d_backward(Tensor grad, Tensor? output, Tensor input, Tensor weight, SymInt[2] stride, "
+      "SymInt[2] padding, SymInt[2] dilation, SymInt groups, *, str activation, str precision, "
+      "bool[4] output_mask) -> (Tensor input, Tensor weight, Tensor bias, Tensor residual)");
+  m.def(
+      "conv2d_max_pool2_backward(Tensor grad, Tensor output, Tensor where, Tensor input, "
+      "Tensor weight, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, *, "
+      "str activation, str precision, bool[3] output_mask) "
+      "-> (Tensor input, Tensor weight, Tensor bias)");
+  m.def(
+      "conv2d_batch_norm_backward(Tensor grad, Tensor? output, Tensor map, Tensor mean, "
+      "Tensor variance, Tensor input, Tensor weight, SymInt[2] stride, SymInt[2] padding, "
+      "SymInt[2] dilation, SymInt groups, *, Tensor? bn_weight, Tensor? bn_bias, float eps, "
+      "str activation, str precision, bool[5] output_mask) -> (Tensor input, Tensor weight, "
+      "Tensor bn_weight, Tensor bn_bias, Tensor residual)");
+
   // Inference only: the weight in a layout that the kernels read (csrc/kernels/table.h), as a flat
   // tensor, and the two ops above on it. input_size chooses the fastest layout for such an input;
   // without it, the layout is one for every input, stride and dilation. weight_size is the size of

@@ -63,6 +63,13 @@ void gather(const T* weight, const Strides& strides, int64_t columns, int64_t co
   }
   for (int64_t tap = 0; tap < 9; ++tap) {
     const T* const from = weight + tap / 3 * strides.h + tap % 3 * strides.w;
+    if (strides.n == 1) {
+      for (int64_t c = 0; c < count; ++c) {
+        std::memcpy(to + (c * 9 + tap) * kPanel, from + c * strides.c,
+                    static_cast<std::size_t>(columns) * sizeof(T));
+      }
+      continue;
+    }
     for (int64_t j = 0; j < columns; ++j) {
       for (int64_t c = 0; c < count; ++c) {
         to[(c * 9 + tap) * kPanel + j] = from[j * strides.n + c * strides.c];
@@ -133,6 +140,13 @@ void pack_gemm(const T* panel, const Strides& strides, int64_t columns, const We
       T* const to = packed + (tap * channels + first) * kPanel;
       if (strides.c == 1) {
         transpose(from + first, strides.n, to, kPanel, columns, count);
+        continue;
+      }
+      if (strides.n == 1) {
+        for (int64_t c = 0; c < count; ++c) {
+          std::memcpy(to + c * kPanel, from + (first + c) * strides.c,
+                      static_cast<std::size_t>(columns) * sizeof(T));
+        }
         continue;
       }
       for (int64_t j = 0; j < columns; ++j) {

@@ -24,6 +24,12 @@ enum class Activation : int32_t {
   leaky_relu,  // slope 0.01
 };
 
+// Whether an activation's derivative follows from its output alone. That of the others takes what
+// went in.
+constexpr bool has_gradient_from_output(Activation a) {
+  return a != Activation::silu && a != Activation::gelu && a != Activation::hardswish;
+}
+
 enum class Pool : int32_t { none, max, avg };
 
 // A rectangular window moving over a map. Padding is the number of rows above and columns to
@@ -74,6 +80,21 @@ struct ScaleShiftParams {
 struct LayerNormParams {
   int64_t rows = 0, channels = 0;
   double eps = 0;
+};
+
+// The parts of a training step that follow or precede a convolution. All tensors are dense rows of
+// channels: pixel after pixel, image after image.
+
+// 2x2 max-pool with stride 2 over maps of in_h x in_w; a last odd row or column is in no window.
+struct MaxPool2Params {
+  int64_t batch = 0, channels = 0, in_h = 0, in_w = 0;
+  Activation activation = Activation::none;  // of the convolution before the pool
+};
+
+// activation(x * scale + shift + residual) for rows of channels; scale and shift one per channel.
+struct BatchNormParams {
+  int64_t pixels = 0, channels = 0;
+  Activation activation = Activation::none;
 };
 
 // How a kernel asks for threads. run() calls body(context, begin, end, thread) over disjoint

@@ -51,6 +51,68 @@ struct NormKernels {
                      T* output, const Parallel&);
 };
 
+// The gradient of a convolution's weight: of the products of each input that a weight saw with the
+// gradient of the output that it went to, the sum over all outputs. The params are the
+// convolution's, without a pool; `input` and `grad` (of the output, strides params.output) have
+// their channels next to each other. Images are added a few at a time: sums_bytes and the layout
+// of the sums depend on everything but params.batch and on threads; workspace_bytes is for a call.
+template <typename T>
+struct Conv2dWeightGradKernel {
+  const char* name;  // e.g. "weight_grad_avx2_6x16"
+  int64_t (*sums_bytes)(const Conv2dParams&, int32_t threads);
+  int64_t (*workspace_bytes)(const Conv2dParams&, int32_t threads);
+  // Adds these images to the sums; with `first` the sums are set to them.
+  void (*add)(const Conv2dParams&, const T* input, const T* grad, bool first, void* sums,
+              void* workspace, const Parallel&);
+  // Writes the sums to a weight (O, C/groups, kernel_h, kernel_w) with these strides (n is O's).
+  void (*finish)(const Conv2dParams&, const void* sums, T* weight, const Strides& strides,
+                 const Parallel&);
+};
+
+// What else a training step consists of; ops/autograd says how they make up a backward.
+//
+// Where a 2x2 max-pool's maximum was is kept in 2 bits, row * 2 + column of the window: for each
+// output pixel 2 * ceil(channels / 8) bytes, first the columns of all channels, then their rows;
+// channel c is bit c % 8 of byte c / 8. Ties and NaN go where PyTorch sends them.
+//
+// Sums are [thread][which sum][channel]: each thread adds to a part of its own, or with `first`
+// sets it. finish adds up the parts; [which sum][channel] of the first holds the total.
+template <typename T>
+struct TrainingKernels {
+  // The largest of each 2x2 window, and where it was.
+  void (*max_pool2)(const MaxPool2Params&, const T* input, T* output, uint8_t* where,
+                    const Parallel&);
+  // The gradient of what went into the activation before the pool, of all of the map (zeros where
+  // nothing was the maximum), from that of the pool's output and that output; and per channel its
+  // sum, sums[1][channels].
+  void (*max_pool2_backward)(const MaxPool2Params&, const T* grad, const T* output,
+                             const uint8_t* where, T* grad_input, bool first, double* sums,
+                             const Parallel&);
+  // grad times the activation's derivative, from its output, and the sums of that per channel,
+  // sums[1][channels]. grad_input may be null: then only sums are made.
+  void (*activation_backward)(const BatchNormParams&, const T* grad, const T* output, T* grad_input,
+                              bool first, double* sums, const Parallel&);
+  // Per channel the sum of x - shift and of its square, sums[2][channels]. shift is any value near
+  // the mean, so that the squares' sum less the sum's square keeps its digits.
+  void (*moments)(const BatchNormParams&, const T* x, const T* shift, bool first, double* sums,
+                  const Parallel&);
+  // activation(x * scale + shift + residual); residual may be null, output may be x.
+  void (*normalize)(const BatchNormParams&, const T* x, const T* scale, const T* shift,
+                    const T* residual, T* output, const Parallel&);
+  // g = grad * activation'(...): per channel the sum of g and of g * (x - mean), sums[2][channels].
+  // The derivative is computed from output, where it is not null, otherwise from
+  // x * scale + shift. grad_residual gets g, if it is not null.
+  void (*normalize_sums)(const BatchNormParams&, const T* grad, const T* output, const T* x,
+                         const T* mean, const T* scale, const T* shift, T* grad_residual,
+                         bool first, double* sums, const Parallel&);
+  // grad_x = g * a + (x - mean) * b + c, with a, b and c one per channel.
+  void (*normalize_backward)(const BatchNormParams&, const T* grad, const T* output, const T* x,
+                             const T* mean, const T* scale, const T* shift, const T* a, const T* b,
+                             const T* c, T* grad_x, const Parallel&);
+  // Adds up the parts of `count` sums.
+  void (*finish)(int64_t count, int64_t channels, double* sums, int32_t threads);
+};
+
 // What the machine can do at most, each thread for itself. sums[thread] gets what it summed up, as
 // the compiler drops work that nobody sees.
 template <typename T>
@@ -78,6 +140,9 @@ struct Kernels {
   PointwiseKernels<T> pointwise;
   NormKernels<T> norm;
   PeakKernels<T> peak;
+  // One group or several; and one filter per channel.
+  Conv2dWeightGradKernel<T> weight_grad, depthwise_weight_grad;
+  TrainingKernels<T> training;
 };
 
 struct KernelTable {

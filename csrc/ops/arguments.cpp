@@ -166,6 +166,30 @@ void check_weight_size(const char* op, at::IntArrayRef size, int64_t groups) {
               size[0], " output channels");
 }
 
+const char* training_declines(const at::Tensor& input, const at::Tensor& weight,
+                              const Conv2dArgs& args) {
+#if defined(__x86_64__)
+  if (!input.device().is_cpu()) return "zoo's kernels run on the CPU only";
+  if (dtype_of(input) == DType::other) return "no kernel for this dtype";
+  if (input.dim() != 4 || weight.dim() != 4) return "no kernel for so many dimensions";
+  if (args.stride.empty() || args.padding.empty() || args.dilation.empty()) return "no window";
+  for (int64_t axis = 0; axis < 2; ++axis) {
+    const auto at = [&](at::IntArrayRef pair) { return axis == 0 ? pair.front() : pair.back(); };
+    // Symbolic, where a graph is traced; weights have sizes all the same.
+    const int64_t taps = weight.sym_size(2 + axis).guard_int(__FILE__, __LINE__);
+    const int64_t stride = at(args.stride);
+    if (stride > 1 && at(args.dilation) > 1) return "stride and dilation at once";
+    // Where the input's gradient would begin beyond the first rows of the output's.
+    if (at(args.padding) > at(args.dilation) * (taps - 1)) return "padding beyond the window";
+  }
+  return output_format(input, weight) == at::MemoryFormat::ChannelsLast
+             ? nullptr
+             : "the kernels for training take channels_last only";
+#else
+  return "no tuned kernel for this processor";
+#endif
+}
+
 void check_weight(const char* op, const at::Tensor& input, const at::Tensor& weight) {
   check_same(op, "weight", weight, input);
 }

@@ -43,6 +43,10 @@ Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArray
                            const std::optional<at::Tensor>& residual = std::nullopt);
 void add_pool(Conv2dParams& params, const char* op, const PoolArgs& args);
 
+// Null, or why the kernels do not train such a convolution: then PyTorch's own ops do.
+const char* training_declines(const at::Tensor& input, const at::Tensor& weight,
+                              const Conv2dArgs& args);
+
 // weight is the plain weight or the packed one: only its dtype and device are looked at.
 void check_weight(const char* op, const at::Tensor& input, const at::Tensor& weight);
 void check_weight_size(const char* op, at::IntArrayRef weight_size, int64_t groups);

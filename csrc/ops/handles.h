@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
+#include <array>
 #include <optional>
 #include <string_view>
 #include <tuple>
@@ -25,6 +26,38 @@ using Conv2dPool = at::Tensor(const at::Tensor& input, const at::Tensor& weight,
                               std::string_view pool, c10::SymIntArrayRef pool_kernel,
                               c10::SymIntArrayRef pool_stride, c10::SymIntArrayRef pool_padding,
                               std::string_view precision);
+
+using Conv2dBatchNorm = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
+    const at::Tensor& input, const at::Tensor& weight, const OptionalTensor& bias,
+    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    c10::SymInt groups, const OptionalTensor& bn_weight, const OptionalTensor& bn_bias, double eps,
+    std::string_view activation, const OptionalTensor& residual, std::string_view precision);
+
+using Conv2dMaxPool2 = std::tuple<at::Tensor, at::Tensor>(
+    const at::Tensor& input, const at::Tensor& weight, const OptionalTensor& bias,
+    c10::SymIntArrayRef stride, c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation,
+    c10::SymInt groups, std::string_view activation, std::string_view precision);
+
+using Conv2dBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
+    const at::Tensor& grad, const OptionalTensor& output, const at::Tensor& input,
+    const at::Tensor& weight, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+    c10::SymIntArrayRef dilation, c10::SymInt groups, std::string_view activation,
+    std::string_view precision, std::array<bool, 4> output_mask);
+
+using Conv2dMaxPool2Backward = std::tuple<at::Tensor, at::Tensor, at::Tensor>(
+    const at::Tensor& grad, const at::Tensor& output, const at::Tensor& where,
+    const at::Tensor& input, const at::Tensor& weight, c10::SymIntArrayRef stride,
+    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
+    std::string_view activation, std::string_view precision, std::array<bool, 3> output_mask);
+
+using Conv2dBatchNormBackward =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>(
+        const at::Tensor& grad, const OptionalTensor& output, const at::Tensor& map,
+        const at::Tensor& mean, const at::Tensor& variance, const at::Tensor& input,
+        const at::Tensor& weight, c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,
+        c10::SymIntArrayRef dilation, c10::SymInt groups, const OptionalTensor& bn_weight,
+        const OptionalTensor& bn_bias, double eps, std::string_view activation,
+        std::string_view precision, std::array<bool, 5> output_mask);
 
 using Conv2dPrepack = at::Tensor(const at::Tensor& weight, c10::SymInt groups,
                                  c10::SymIntArrayRef stride, c10::SymIntArrayRef padding,

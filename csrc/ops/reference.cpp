@@ -13,11 +13,13 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/mul.h>
+#include <ATen/ops/native_batch_norm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/relu6.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/tanh.h>
+#include <ATen/ops/var_mean.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/MemoryFormat.h>
 #include <c10/util/strides.h>
@@ -85,6 +87,22 @@ at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
   return parse_pool(pool.pool) == Pool::max
              ? at::max_pool2d(map, pool.kernel, pool.stride, pool.padding)
              : at::avg_pool2d(map, pool.kernel, pool.stride, pool.padding);
+}
+
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> conv2d_batch_norm(
+    const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const Conv2dArgs& args, const std::optional<at::Tensor>& bn_weight,
+    const std::optional<at::Tensor>& bn_bias, double eps, Activation activation,
+    const std::optional<at::Tensor>& residual) {
+  const at::Tensor map =
+      at::conv2d(input, weight, bias, args.stride, args.padding, args.dilation, args.groups);
+  at::Tensor output = std::get<0>(at::native_batch_norm(
+      map, bn_weight, bn_bias, /*running_mean=*/{}, /*running_var=*/{}, /*training=*/true,
+      /*momentum=*/0, eps));
+  if (residual) output = at::add(output, *residual);
+  const auto [variance, mean] =
+      at::var_mean(map.detach(), at::OptionalIntArrayRef({0, 2, 3}), /*correction=*/0);
+  return {activate(output, activation), map, mean, variance};
 }
 
 at::Tensor pack(const at::Tensor& weight, int64_t groups) {

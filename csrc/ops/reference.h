@@ -21,6 +21,13 @@ at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
                        const PoolArgs& pool);
 
+// Output, the map before the BatchNorm, and its channels' mean and biased variance.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> conv2d_batch_norm(
+    const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+    const Conv2dArgs& args, const std::optional<at::Tensor>& bn_weight,
+    const std::optional<at::Tensor>& bn_bias, double eps, Activation activation,
+    const std::optional<at::Tensor>& residual);
+
 at::Tensor scale_shift(const at::Tensor& input, const std::optional<at::Tensor>& scale,
                        const std::optional<at::Tensor>& shift, Activation activation);
 

@@ -10,6 +10,7 @@ int main() {
       {"winograd", test_winograd},         {"pool2d", test_pool2d},
       {"scale_shift", test_scale_shift},   {"layer_norm", test_layer_norm},
       {"scale_panels", test_scale_panels}, {"peak", test_peak},
+      {"weight_grad", test_weight_grad},   {"training", test_training},
   };
   for (const auto& [name, run] : tests) {
     const int before = failures;

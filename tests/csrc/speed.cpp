@@ -222,6 +222,131 @@ void measure(const KernelTable& table, const PoolCase& z) {
   std::printf("%-22s %-26s %8.3f ms max, %8.3f ms avg\n", table.isa, z.name, max * 1e3, avg * 1e3);
 }
 
+struct TrainingCase {
+  const char* name;
+  int64_t n, c, hw;
+};
+
+// In L2, and from memory.
+const TrainingCase kTrainingCases[] = {
+    {"training 3@64", 1, 3, 64},
+    {"training 16@32", 1, 16, 32},
+    {"training 64@16", 1, 64, 16},
+    {"training 100@14", 1, 100, 14},
+    {"training 512@7", 1, 512, 7},
+    {"training 16@112 b16", 16, 16, 112},
+    {"training 64@56 b16", 16, 64, 56},
+    {"training 256@28 b16", 16, 256, 28},
+    {"training 1024@14 b16", 16, 1024, 14},
+};
+
+// Each function's time beside that of a copy which reads and writes as many bytes.
+void measure(const KernelTable& table, const TrainingCase& z) {
+  const auto& kernels = table.f32.training;
+  BatchNormParams p;
+  p.pixels = z.n * z.hw * z.hw, p.channels = z.c;
+  MaxPool2Params pool;
+  pool.batch = z.n, pool.channels = z.c, pool.in_h = pool.in_w = z.hw;
+  const int64_t size = p.pixels * z.c;
+  const Buffer x(size), grad(size), output(size), to(size), k(z.c);
+  const Buffer where(size / 4), sums(4 * z.c);  // bytes and doubles
+  double* const totals = reinterpret_cast<double*>(sums.data);
+  uint8_t* const bits = reinterpret_cast<uint8_t*>(where.data);
+  const Parallel one;
+  const auto report = [&](const char* name, double bytes, auto run) {
+    const double best = best_of(run);
+    // In pieces: of more the C library writes past the caches.
+    constexpr int64_t kPiece = 256;
+    const int64_t copied = std::min(size, static_cast<int64_t>(bytes / 8));
+    const double copy = best_of([&] {
+                          for (int64_t i = 0; i + kPiece <= copied; i += kPiece) {
+                            std::copy(x.data + i, x.data + i + kPiece, to.data + i);
+                          }
+                        }) *
+                        (bytes / 8 / static_cast<double>(copied));
+    std::printf("%-7s %-21s %-19s %8.3f ms %6.1f GB/s, %5.2f copies\n", table.isa, z.name, name,
+                best * 1e3, bytes / best * 1e-9, best / copy);
+  };
+  const double map = 4.0 * static_cast<double>(size);
+  const float* const none = nullptr;
+  for (Activation a : {Activation::relu, Activation::silu}) {
+    p.activation = pool.activation = a;
+    const bool simple = a == Activation::relu;
+    const float* const y = simple ? output.data : none;
+    if (simple) {
+      report("moments", map, [&] { kernels.moments(p, x.data, k.data, true, totals, one); });
+      report("max_pool2", 1.25 * map, [&] { kernels.max_pool2(pool, x.data, to.data, bits, one); });
+      report("max_pool2_backward", 1.5 * map, [&] {
+        kernels.max_pool2_backward(pool, grad.data, output.data, bits, to.data, true, totals, one);
+      });
+      report("activation_backward", 3 * map, [&] {
+        kernels.activation_backward(p, grad.data, output.data, to.data, true, totals, one);
+      });
+    }
+    report(simple ? "normalize" : "normalize silu", 2 * map,
+           [&] { kernels.normalize(p, x.data, k.data, k.data, none, to.data, one); });
+    report(simple ? "normalize_sums" : "normalize_sums silu", (simple ? 3 : 2) * map, [&] {
+      kernels.normalize_sums(p, grad.data, y, x.data, k.data, k.data, k.data, nullptr, true, totals,
+                             one);
+    });
+    report(simple ? "normalize_backward" : "normalize_b.. silu", (simple ? 4 : 3) * map, [&] {
+      kernels.normalize_backward(p, grad.data, y, x.data, k.data, k.data, k.data, k.data, k.data,
+                                 k.data, to.data, one);
+    });
+  }
+}
+
+struct GradCase {
+  const char* name;
+  int64_t n, c, hw, o, k, s, p, g;
+};
+
+const GradCase kGradCases[] = {
+    {"grad 3x3 64@56 b4", 4, 64, 56, 64, 3, 1, 1, 1},
+    {"grad 3x3 128@28 b4", 4, 128, 28, 128, 3, 1, 1, 1},
+    {"grad 3x3 256@14 b4", 4, 256, 14, 256, 3, 1, 1, 1},
+    {"grad 3x3 512@7 b8", 8, 512, 7, 512, 3, 1, 1, 1},
+    {"grad 3x3 s2 128@56 b4", 4, 128, 56, 128, 3, 2, 1, 1},
+    {"grad 3x3 3->32@32 b32", 32, 3, 32, 32, 3, 1, 1, 1},
+    {"grad 3x3 32->64@15 b32", 32, 32, 15, 64, 3, 1, 0, 1},
+    {"grad 3x3 1->32@28 b32", 32, 1, 28, 32, 3, 1, 1, 1},
+    {"grad 7x7 s2 3->64@224 b4", 4, 3, 224, 64, 7, 2, 3, 1},
+    {"grad 1x1 64->256@56 b4", 4, 64, 56, 256, 1, 1, 0, 1},
+    {"grad 1x1 256->64@56 b4", 4, 256, 56, 64, 1, 1, 0, 1},
+    {"grad 1x1 1024->256@14 b4", 4, 1024, 14, 256, 1, 1, 0, 1},
+    {"grad 1x1 16->96@112 b4", 4, 16, 112, 96, 1, 1, 0, 1},
+    {"grad groups 32x4@56 b4", 4, 128, 56, 128, 3, 1, 1, 32},
+    {"grad groups 32x16@14 b4", 4, 512, 14, 512, 3, 1, 1, 32},
+    {"grad depthwise 3x3 144@56 b4", 4, 144, 56, 144, 3, 1, 1, 144},
+    {"grad depthwise 3x3 512@14 b4", 4, 512, 14, 512, 3, 1, 1, 512},
+    {"grad depthwise 5x5 120@28 b4", 4, 120, 28, 120, 5, 1, 2, 120},
+    {"grad depthwise 7x7 96@56 b4", 4, 96, 56, 96, 7, 1, 3, 96},
+};
+
+void measure(const KernelTable& table, const GradCase& z) {
+  Conv2dParams p;
+  p.batch = z.n, p.in_channels = z.c, p.in_h = p.in_w = z.hw, p.out_channels = z.o, p.groups = z.g;
+  p.window.kernel_h = p.window.kernel_w = z.k;
+  p.window.stride_h = p.window.stride_w = z.s;
+  p.window.pad_h = p.window.pad_w = z.p;
+  p.out_h = p.out_w = (z.hw + 2 * z.p - z.k) / z.s + 1;
+  const Shape in{z.n, z.c, z.hw, z.hw}, out{z.n, z.o, p.out_h, p.out_w};
+  const Shape size{z.o, z.c / z.g, z.k, z.k};
+  p.input = dense(in, true), p.output = dense(out, true);
+  const bool depthwise = z.g == z.c && z.c == z.o;
+  const auto& kernel = depthwise ? table.f32.depthwise_weight_grad : table.f32.weight_grad;
+  const Buffer input(in.count()), grad(out.count()), weight(size.count());
+  const Buffer sums(kernel.sums_bytes(p, 1) / 4), workspace(kernel.workspace_bytes(p, 1) / 4);
+  const Parallel one;
+  const double best = best_of([&] {
+    kernel.add(p, input.data, grad.data, true, sums.data, workspace.data, one);
+    kernel.finish(p, sums.data, weight.data, dense(size, true), one);
+  });
+  const double flops = 2.0 * double(out.count() * (z.c / z.g) * z.k * z.k);
+  std::printf("%-22s %-26s %8.3f ms %7.1f GFLOP/s\n", kernel.name, z.name, best * 1e3,
+              flops / best * 1e-9);
+}
+
 }  // namespace
 }  // namespace zoo::test
 
@@ -235,7 +360,13 @@ int main(int argc, char** argv) {
     for (const Case& z : kCases) {
       if (wanted(z.name)) measure(*table, z);
     }
+    for (const GradCase& z : kGradCases) {
+      if (wanted(z.name)) measure(*table, z);
+    }
     for (const PoolCase& z : kPoolCases) {
+      if (wanted(z.name)) measure(*table, z);
+    }
+    for (const TrainingCase& z : kTrainingCases) {
       if (wanted(z.name)) measure(*table, z);
     }
   }

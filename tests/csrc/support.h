@@ -211,5 +211,7 @@ void test_scale_panels();
 void test_scale_shift();
 void test_layer_norm();
 void test_peak();
+void test_weight_grad();
+void test_training();
 
 }  // namespace zoo::test

@@ -17,6 +17,7 @@ from zoo.ops import reference
 OPS: dict[str, Callable[..., Any]] = {
     "conv2d": ops.conv2d,
     "conv2d_pool": ops.conv2d_pool,
+    "conv2d_batch_norm": ops.conv2d_batch_norm,
     "max_pool2d": ops.max_pool2d,
     "avg_pool2d": ops.avg_pool2d,
     "adaptive_avg_pool2d": ops.adaptive_avg_pool2d,

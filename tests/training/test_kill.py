@@ -46,6 +46,7 @@ def test_killed_at_random_moments(launcher: Launcher, tmp_path: Path) -> None:
         return [
             *("train", "--dataset", "digits", "--model", "oddity/restless", "--epochs", "30"),
             *("-b", "256", "--checkpoint-every", "2", "--model-ema", "--mixup", "0.2"),
+            *("--ops", "fused"),
             *("--output", str(tmp_path / name)),
         ]
 

@@ -43,11 +43,13 @@ def rows(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def test_two_processes_are_as_one(config, tmp_path):
+@pytest.mark.parametrize("ops", ["torch", "fused"])
+def test_two_processes_are_as_one(config, tmp_path, ops):
     # 360 images for evaluation in shares of 50: the last batch is shared unevenly.
     done = torchrun(
         *("train", "--model", "cifar/small_cnn", "--epochs", "2", "-b", "50", "--lr", "0.01"),
         *("--grad-accum-steps", "2", "--clip-grad", "1", "--output", str(tmp_path / "two")),
+        *("--ops", ops),
         *ARGUMENTS,
     )
     assert done.returncode == 0, done.stderr

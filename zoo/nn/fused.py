@@ -13,6 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from zoo import ops
+from zoo.nn._batch_norm import conv2d_batch_norm, is_plain
 from zoo.ops import reference
 from zoo.ops._conv2d import named_padding
 from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_pool_packed_op
@@ -54,15 +55,15 @@ class _Plan:
 class FusedConv2d(nn.Module):
     """``pool(activation(bn(conv(input)) + residual))`` in as few passes as the mode allows.
 
-    In train mode the BatchNorm uses the batch's statistics, so convolution, BatchNorm, activation
-    and pool follow one another, with autograd. In eval mode the BatchNorm is folded into the
-    convolution and everything is one kernel. Without gradients, on a float32 or float64 CPU
-    tensor, the folded weight is packed once and kept (as a non-persistent buffer); it is packed
-    anew when ``conv`` or ``bn`` change: load_state_dict, in-place updates, ``.to()``; and when an
-    input of another size is faster with another layout of the weight. Only writes
-    through ``.data`` go unnoticed; call ``.train()`` and ``.eval()``, or :meth:`repack`, after
-    them. Tensors made under :func:`torch.inference_mode` do not count their changes; they work,
-    and are packed at every call.
+    In train mode the BatchNorm uses the batch's statistics: convolution, BatchNorm, residual and
+    activation are :func:`zoo.ops.conv2d_batch_norm`, and the pool follows. In eval mode the
+    BatchNorm is folded into the convolution and everything is one kernel. Without gradients, on a
+    float32 or float64 CPU tensor, the folded weight is packed once and kept (as a non-persistent
+    buffer); it is packed anew when ``conv`` or ``bn`` change: load_state_dict, in-place updates,
+    ``.to()``; and when an input of another size is faster with another layout of the weight. Only
+    writes through ``.data`` go unnoticed; call ``.train()`` and ``.eval()``, or :meth:`repack`,
+    after them. Tensors made under :func:`torch.inference_mode` do not count their changes; they
+    work, and are packed at every call.
 
     The modules are taken as they are, not copied, so the state dict has the plain names:
     ``conv.weight``, ``conv.bias``, ``bn.weight``, ...
@@ -172,10 +173,27 @@ class FusedConv2d(nn.Module):
     def _with_batch_statistics(
         self, input: Tensor, bn: nn.BatchNorm2d, residual: Tensor | None
     ) -> Tensor:
-        conv = self.conv
         padded, padding = self._padded(input)
-        output = ops.conv2d(
-            padded,
+        if type(bn).forward is nn.BatchNorm2d.forward and is_plain(bn):
+            output = conv2d_batch_norm(
+                self.conv, bn, padded, padding, self.activation, residual, self.precision
+            )
+        else:
+            output = self._convolved(padded, padding)
+            output = bn(output)
+            if residual is not None:
+                output = output + residual
+            output = reference.ACTIVATIONS[self.activation](output)
+        if self.pool is None:
+            return output
+        pool, kernel, stride, pool_padding = _POOLS[self.pool]
+        pooling = ops.max_pool2d if pool == "max" else ops.avg_pool2d
+        return pooling(output, kernel, stride, pool_padding)
+
+    def _convolved(self, input: Tensor, padding: Ints) -> Tensor:
+        conv = self.conv
+        return ops.conv2d(
+            input,
             conv.weight,
             conv.bias,
             conv.stride,
@@ -184,15 +202,6 @@ class FusedConv2d(nn.Module):
             conv.groups,
             precision=self.precision,
         )
-        output = bn(output)
-        if residual is not None:
-            output = output + residual
-        output = reference.ACTIVATIONS[self.activation](output)
-        if self.pool is None:
-            return output
-        pool, kernel, stride, pool_padding = _POOLS[self.pool]
-        pooling = ops.max_pool2d if pool == "max" else ops.avg_pool2d
-        return pooling(output, kernel, stride, pool_padding)
 
     def _with_running_statistics(self, input: Tensor, residual: Tensor | None) -> Tensor:
         conv = self.conv

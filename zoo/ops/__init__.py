@@ -6,9 +6,11 @@ at run time; whatever they decline runs in :mod:`zoo.ops.reference`'s compositio
 docs/ops.md says more.
 """
 
+from zoo.ops import _training as _training
 from zoo.ops._adaptive_avg_pool2d import adaptive_avg_pool2d
 from zoo.ops._avg_pool2d import avg_pool2d
 from zoo.ops._conv2d import Activation, Precision, conv2d
+from zoo.ops._conv2d_batch_norm import conv2d_batch_norm
 from zoo.ops._conv2d_packed import conv2d_packed, conv2d_pool_packed, conv2d_prepack
 from zoo.ops._conv2d_pool import Pool, conv2d_pool
 from zoo.ops._introspection import (
@@ -33,6 +35,7 @@ __all__ = [
     "avg_pool2d",
     "build_info",
     "conv2d",
+    "conv2d_batch_norm",
     "conv2d_packed",
     "conv2d_pool",
     "conv2d_pool_packed",

@@ -35,8 +35,9 @@ def conv2d_pool(
 ) -> Tensor:
     """``pool(activation(conv2d(input, weight) + bias))``.
 
-    The convolution's full-size map never goes to memory, except where gradients are wanted: then
-    the op is :func:`zoo.ops.conv2d` followed by the pool.
+    The convolution's full-size map never goes to memory, except where gradients are wanted and the
+    pool is no 2x2 max-pool in channels_last: then the op is :func:`zoo.ops.conv2d` followed by the
+    pool.
 
     Args:
         input: (N, C, H, W), or (C, H, W) for one image; only N may be 0.

@@ -72,6 +72,35 @@ def conv2d_pool(
     return pooled
 
 
+def conv2d_batch_norm(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Ints | str = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    bn_weight: Tensor | None = None,
+    bn_bias: Tensor | None = None,
+    eps: float = 1e-5,
+    activation: Activation = "none",
+    residual: Tensor | None = None,
+    precision: Precision = "default",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What :func:`zoo.ops.conv2d_batch_norm` computes, whatever the precision."""
+    output = F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+    # With momentum 1 the running statistics become the batch's; only the variance is unbiased.
+    dtype = torch.promote_types(output.dtype, torch.float32)
+    like = bn_weight if bn_weight is not None else output.new_empty(0, dtype=dtype)
+    mean, variance = like.new_zeros(2, output.shape[1]).detach().unbind()
+    output = F.batch_norm(output, mean, variance, bn_weight, bn_bias, True, 1.0, eps)
+    count = output.numel() // output.shape[1]
+    if residual is not None:
+        output = output + residual
+    return ACTIVATIONS[activation](output), mean, variance * ((count - 1) / count)
+
+
 max_pool2d = F.max_pool2d
 avg_pool2d = F.avg_pool2d
 adaptive_avg_pool2d = F.adaptive_avg_pool2d

@@ -211,6 +211,12 @@ class TrainConfig:
     channels_last: bool = setting(
         True, help="Keep the channels of a pixel beside each other, which is faster."
     )
+    ops: str = setting(
+        "auto",
+        choices=("auto", "fused", "torch"),
+        help="By what convolutions train: zoo's fused ops, PyTorch's, or on the CPU in float32 the "
+        "faster ones, by measuring.",
+    )
     seed: int = setting(0, metavar="N", least=0, help="Seed of all random numbers.")
     checkpoint_every: int = setting(
         0,

@@ -12,13 +12,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from zoo import tensor_files
@@ -26,12 +27,14 @@ from zoo.checkpoints import Checkpoint, CheckpointError, save_checkpoint
 from zoo.data.loader import Loader
 from zoo.data.pipeline import Transform
 from zoo.errors import UsageError, ZooError
+from zoo.nn import fuse_for_training
 from zoo.training.about import describe_run, describe_session, package_versions
 from zoo.training.compose import Task, compose
 from zoo.training.config import TrainConfig, absolute_paths, read_settings
 from zoo.training.curves import draw_curves
 from zoo.training.events import Events
 from zoo.training.freeze import cached_features, fast_features, feature_transform, split_model
+from zoo.training.fusing import choose
 from zoo.training.interrupt import Interruption
 from zoo.training.loop import Diverged, Trainer
 from zoo.training.progress import Progress
@@ -90,7 +93,7 @@ def train(config: TrainConfig, output: Path | None = None, *, overwrite: bool = 
             about = describe_run(
                 config.seed, session.task.data, accelerator.num_processes, accelerator.device
             )
-            run = Run.create(output, config, about, overwrite=overwrite)
+            run = Run.create(output, session.task.config, about, overwrite=overwrite)
         return session.go(run)
 
 
@@ -106,8 +109,10 @@ def resume(folder: Path, given: Mapping[str, Any]) -> Outcome:
     """
     if not is_run(folder):
         raise UsageError(f"there is no run in {folder}: a run's folder holds {ARGS}")
-    held = TrainConfig(**read_settings(folder / ARGS))
-    config = check_unchanged(held, absolute_paths(given), folder)
+    # Runs of before there was a choice were PyTorch's; to leave it open is to leave it as it is.
+    held = TrainConfig(**{"ops": "torch", **read_settings(folder / ARGS)})
+    asked = {name: value for name, value in given.items() if (name, value) != ("ops", "auto")}
+    config = check_unchanged(held, absolute_paths(asked), folder)
     run = Run(folder)
     if run.state.is_file():
         place = tensor_files.read_description(run.state, KIND)["place"]
@@ -190,12 +195,13 @@ class _Session:
         module, before, loaders = task.model, None, None
         if task.config.freeze:
             module, before, loaders = self._frozen()
+        module = self._by_chosen_ops(module)
         train, evaluation = loaders or (
             self._loader(task.data.train, task.train, training=True),
             self._loader(task.data.evaluation, task.evaluation),
         )
         self.trainer = Trainer(
-            task.config, accelerator, module, before, task.loss, train, evaluation
+            self.task.config, accelerator, module, before, task.loss, train, evaluation
         )
 
     def go(self, run: Run | None, resumed: bool = False) -> Outcome:
@@ -375,6 +381,26 @@ class _Session:
         )
         flat = isinstance(head, nn.Linear)
         return head, (lambda images: images.flatten(1)) if flat else None, loaders
+
+    def _by_chosen_ops(self, module: nn.Module) -> nn.Module:
+        """The module as it is trained, and the task with what it is trained by."""
+        config, accelerator = self.task.config, self.accelerator
+        if config.freeze and config.ops == "auto":
+            config = replace(config, ops="torch")  # of a classifier there is nothing to fuse
+        size, device = self.task.preprocessing["input_size"], accelerator.device.type
+        plain = module
+        if config.ops == "fused" or accelerator.is_main_process:  # one measures for all
+            ops, module, told = choose(config, module, size, device)
+            config = replace(config, ops=ops)
+            if told:
+                self._note(told)
+        if self.task.config.ops == "auto" and accelerator.num_processes > 1:
+            (ops,) = broadcast_object_list([config.ops])
+            config = replace(config, ops=ops)
+            if ops == "fused" and module is plain:
+                module = fuse_for_training(plain)
+        self.task = replace(self.task, config=config)
+        return module
 
     def note_versions(self, before: Mapping[str, str]) -> None:
         """Tell which versions differ from those that the run was begun with."""

@@ -9,8 +9,8 @@ namespace zoo {
 
 extern const KernelTable kAvx2Table = {
     "avx2",
-    kernels<float>("gemm_avx2_6x16", "depthwise_avx2", "direct_avx2_6x16", "winograd4_avx2_6x16",
-                   "winograd2_avx2_6x16"),
+    kernels<float>("gemm_avx2_6x16", "depthwise_avx2", "direct_avx2_6x16", "weight_grad_avx2_6x16",
+                   "depthwise_weight_grad_avx2", "winograd4_avx2_6x16", "winograd2_avx2_6x16"),
     {},
 };
 

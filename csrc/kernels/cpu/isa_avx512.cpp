@@ -10,6 +10,7 @@ namespace zoo {
 extern const KernelTable kAvx512Table = {
     "avx512",
     kernels<float>("gemm_avx512_14x32", "depthwise_avx512", "direct_avx512_14x32",
+                   "weight_grad_avx512_14x32", "depthwise_weight_grad_avx512",
                    "winograd4_avx512_14x32", "winograd2_avx512_14x32"),
     {},
 };

@@ -9,8 +9,10 @@ namespace zoo {
 extern const KernelTable kScalarTable = {
     "scalar",
     kernels<float>("gemm_scalar_6x8", "depthwise_scalar", "direct_scalar_6x8",
-                   "winograd4_scalar_6x8", "winograd2_scalar_6x8"),
-    kernels<double>("gemm_scalar_6x4", "depthwise_scalar", "direct_scalar_6x4"),
+                   "weight_grad_scalar_6x8", "depthwise_weight_grad_scalar", "winograd4_scalar_6x8",
+                   "winograd2_scalar_6x8"),
+    kernels<double>("gemm_scalar_6x4", "depthwise_scalar", "direct_scalar_6x4",
+                    "weight_grad_scalar_6x4", "depthwise_weight_grad_scalar"),
 };
 
 }  // namespace zoo

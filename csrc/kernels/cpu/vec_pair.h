@@ -40,6 +40,7 @@ struct Pair {
   friend Pair max(Pair x, Pair y) { return {max(x.a, y.a), max(x.b, y.b)}; }
   friend Pair min(Pair x, Pair y) { return {min(x.a, y.a), min(x.b, y.b)}; }
   friend Mask greater(Pair x, Pair y) { return {greater(x.a, y.a), greater(x.b, y.b)}; }
+  friend Mask at_most(Pair x, Pair y) { return {at_most(x.a, y.a), at_most(x.b, y.b)}; }
   friend Pair select(Mask m, Pair yes, Pair no) {
     return {select(m.a, yes.a, no.a), select(m.b, yes.b, no.b)};
   }

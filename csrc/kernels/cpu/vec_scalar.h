@@ -63,6 +63,7 @@ struct Vec {
   friend Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }
   friend Vec min(Vec a, Vec b) { return {a.v < b.v ? a.v : b.v}; }
   friend Mask greater(Vec a, Vec b) { return a.v > b.v; }
+  friend Mask at_most(Vec a, Vec b) { return a.v <= b.v; }
   friend Mask is_nan(Vec a) { return a.v != a.v; }
   // Where a, b or both are NaN.
   friend Mask unordered(Vec a, Vec b) { return (a.v != a.v) | (b.v != b.v); }
@@ -71,6 +72,18 @@ struct Vec {
     bool on = false;
     for (int64_t i = 0; i < kLanes; ++i) on |= m[i] != 0;
     return on;
+  }
+  // A bit for each lane that is on, the first lane's last.
+  static uint32_t bits(Mask m) {
+    uint32_t all = 0;
+    for (int64_t i = 0; i < kLanes; ++i) all |= (m[i] != 0 ? 1u : 0u) << i;
+    return all;
+  }
+  // The same backwards; bits beyond the lanes are not looked at.
+  static Mask of_bits(uint32_t bits) {
+    Mask m;
+    for (int64_t i = 0; i < kLanes; ++i) m[i] = (bits >> i & 1) != 0 ? -1 : 0;
+    return m;
   }
   friend Vec select(Mask m, Vec yes, Vec no) { return {m ? yes.v : no.v}; }
 

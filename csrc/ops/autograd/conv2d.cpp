@@ -12,7 +12,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
-#include "ops/autograd/differentiation.h"
+#include "ops/autograd/window_options.h"
 #include "ops/handles.h"
 #include "ops/reference.h"
 
@@ -35,23 +35,6 @@ Tensor call_conv2d(const Tensor& input, const Tensor& weight, const OptionalTens
                  precision);
 }
 
-// Activations whose derivative is a function of their output: nothing but the output is kept, and
-// the whole op is one node of the graph.
-bool from_output(Activation activation) {
-  switch (activation) {
-    case Activation::none:
-    case Activation::relu:
-    case Activation::relu6:
-    case Activation::sigmoid:
-    case Activation::tanh:
-    case Activation::hardsigmoid:
-    case Activation::leaky_relu:
-      return true;
-    default:
-      return false;
-  }
-}
-
 Tensor activation_backward(const Tensor& grad, const Tensor& output, Activation activation) {
   switch (activation) {
     case Activation::relu:
@@ -72,8 +55,8 @@ Tensor activation_backward(const Tensor& grad, const Tensor& output, Activation 
   }
 }
 
-// The backward is made of differentiable aten ops on the inputs and the output, so it can be
-// differentiated again.
+// The backward is one op of ours; where it is to be differentiated again, or no kernel takes it, it
+// is made of differentiable aten ops on the inputs and the output.
 struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
   static Tensor forward(AutogradContext* ctx, const Tensor& input, const Tensor& weight,
                         const OptionalTensor& bias, SymIntArrayRef stride, SymIntArrayRef padding,
@@ -81,12 +64,8 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
                         const OptionalTensor& residual, std::string_view precision) {
     Tensor output = call_conv2d(input, weight, bias, stride, padding, dilation, groups, activation,
                                 residual, precision);
-    ctx->saved_data["stride"] = stride;
-    ctx->saved_data["padding"] = padding;
-    ctx->saved_data["dilation"] = dilation;
-    ctx->saved_data["groups"] = groups;
+    WindowOptions(stride, padding, dilation, groups, activation, precision).save(ctx);
     const Activation kind = parse_activation(activation);
-    ctx->saved_data["activation"] = static_cast<int64_t>(kind);
     ctx->saved_data["has_bias"] = bias.has_value();
     ctx->saved_data["has_residual"] = residual.has_value();
     ctx->save_for_backward({input, weight, kind == Activation::none ? Tensor() : output});
@@ -98,24 +77,32 @@ struct Conv2dFunction : torch::autograd::Function<Conv2dFunction> {
     const Tensor &input = saved[0], &weight = saved[1];
     const bool has_bias = ctx->saved_data["has_bias"].toBool();
     const bool has_residual = ctx->saved_data["has_residual"].toBool();
-    const Tensor grad = activation_backward(
-        grads[0], saved[2], static_cast<Activation>(ctx->saved_data["activation"].toInt()));
-
     const bool input_grad = ctx->needs_input_grad(0), weight_grad = ctx->needs_input_grad(1);
     const bool bias_grad = has_bias && ctx->needs_input_grad(2);
-    Tensor to_input, to_weight, to_bias, to_residual;
+    const bool residual_grad = has_residual && ctx->needs_input_grad(has_bias ? 3 : 2);
+    const auto options = WindowOptions::of(ctx);
+    if (!at::GradMode::is_enabled() && options.trains(input, weight)) {
+      static const auto op = handle<Conv2dBackward>("zoo::conv2d_backward");
+      const bool activated = options.kind() != Activation::none;
+      auto [to_input, to_weight, to_bias, to_residual] = op.call(
+          grads[0], activated ? OptionalTensor(saved[2]) : std::nullopt, input, weight,
+          options.stride, options.padding, options.dilation, options.groups, options.activation,
+          options.precision, {input_grad, weight_grad, bias_grad, residual_grad && activated});
+      if (residual_grad && !activated) to_residual = grads[0];
+      return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, to_residual, {}};
+    }
+
+    const Tensor grad = activation_backward(grads[0], saved[2], options.kind());
+    Tensor to_input, to_weight, to_bias;
     if (input_grad || weight_grad || bias_grad) {
       const std::array<SymInt, 1> bias_size{weight.sym_size(0)};
       const std::array<SymInt, 2> no_output_padding{0, 0};
       std::tie(to_input, to_weight, to_bias) = at::convolution_backward_symint(
-          grad, input, weight, SymIntArrayRef(bias_size),
-          ctx->saved_data["stride"].toSymIntVector(), ctx->saved_data["padding"].toSymIntVector(),
-          ctx->saved_data["dilation"].toSymIntVector(), /*transposed=*/false,
-          SymIntArrayRef(no_output_padding), ctx->saved_data["groups"].toSymInt(),
+          grad, input, weight, SymIntArrayRef(bias_size), options.stride, options.padding,
+          options.dilation, /*transposed=*/false, SymIntArrayRef(no_output_padding), options.groups,
           {input_grad, weight_grad, bias_grad});
     }
-    if (has_residual && ctx->needs_input_grad(has_bias ? 3 : 2)) to_residual = grad;
-    return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, to_residual, {}};
+    return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, residual_grad ? grad : Tensor(), {}};
   }
 };
 
@@ -136,7 +123,7 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& b
                        precision);
   }
   const Activation kind = parse_activation(activation);
-  if (from_output(kind)) {
+  if (has_gradient_from_output(kind)) {
     return Conv2dFunction::apply(input, weight, bias, stride, padding, dilation, groups, activation,
                                  residual, precision);
   }

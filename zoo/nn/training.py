@@ -1,0 +1,188 @@
+"""``zoo.nn.fuse_for_training``: any traceable model, its convolutions' chains as single ops."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.modules import module as calls
+
+from zoo.nn._batch_norm import is_plain
+from zoo.nn._chain import Chain
+from zoo.nn._chains import ChainFinder, insert
+from zoo.nn._tracing import refusal, trace, traced_through
+
+Model = TypeVar("Model", bound=nn.Module)
+
+_FUSION = "_zoo_fusion"  # the attribute that a fused model has beside the model's
+
+
+def fuse_for_training(model: Model) -> Model:
+    """A view of a model that trains in fewer passes over memory.
+
+    In train mode, convolution + BatchNorm + activation (+ residual) run as
+    :func:`zoo.ops.conv2d_batch_norm`, convolution + activation as :func:`zoo.ops.conv2d`, and with
+    a 2x2 max-pool as :func:`zoo.ops.conv2d_pool`. Everything else runs as it is. Outputs,
+    gradients and running statistics are the model's, up to rounding. In eval mode the model's own
+    forward runs.
+
+    The result shares parameters, buffers and submodules with the model, and its class is a
+    subclass of the model's: names, state dict, methods and attributes are as they were. Its
+    attribute ``fused_chains`` lists what is fused.
+
+    torch.fx traces the forward once. The model's own runs where the trace may not hold: with other
+    arguments than tensors, under torch.compile, and where modules that were traced through have
+    got hooks or other attributes since. Chains run module by module on other devices than the CPU,
+    in other dtypes than float32 and float64, under autocast, with a BatchNorm in eval mode, and
+    where one of their modules has got hooks or parametrizations.
+
+    Raises:
+        UsageError: the model cannot be traced; the message says why.
+    """
+    _check(model)
+    base: type[nn.Module] = type(model)
+    if _FUSION in model.__dict__:  # fused before
+        base = base.__mro__[1]
+    twin: Any = object.__new__(base)
+    twin.__dict__.update(model.__dict__)
+    twin.__dict__.pop("_compiled_call_impl", None)  # it would run the model itself
+    fusion = _Fusion()
+    through = traced_through(twin)
+    if through and through[0] is twin:
+        graph, inputs, by_mode = trace(twin, base.forward, through)
+        fusion.watch(twin, graph, through, by_mode)
+        fusion.leave_out(_erase_identities(graph, twin))
+        for chain, nodes, add in ChainFinder(graph, twin.get_submodule).find():
+            insert(graph, f"{_FUSION}.{fusion.add(chain)}", nodes, add)
+        fusion.inputs, fusion.forward = inputs, _compiled(graph, base)
+    twin.__dict__[_FUSION] = fusion
+    twin.__dict__["fused_chains"] = [str(chain) for chain in vars(fusion.chains).values()]
+    twin.__class__ = _subclass(base)
+    return twin  # type: ignore[no-any-return]
+
+
+class _Fusion:
+    """A model's traced forward and its chains, and what the trace depends on.
+
+    Copied with a model it belongs to the copy, since it refers to modules and not to their names.
+    """
+
+    def __init__(self) -> None:
+        self.forward: Callable[..., Any] | None = None
+        self.inputs = 0
+        self.chains = SimpleNamespace()
+        self._own: dict[str, Any] = {}
+        self._through: list[tuple[nn.Module, dict[str, Any]]] = []
+        self._children: list[tuple[dict[str, nn.Module | None], dict[str, nn.Module | None]]] = []
+
+    def add(self, chain: Chain) -> str:
+        """Take a chain; return where it is."""
+        name = f"c{len(vars(self.chains))}"
+        setattr(self.chains, name, chain)
+        return f"chains.{name}"
+
+    def watch(
+        self, model: nn.Module, graph: fx.Graph, through: list[nn.Module], by_mode: bool
+    ) -> None:
+        """Remember what was traced."""
+        self._own = _attributes(model, False)
+        self._through = [(module, _attributes(module, by_mode)) for module in through[1:]]
+        called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+        names = {""} | {
+            path[:end] for path in called for end, letter in enumerate(path) if letter == "."
+        }
+        holders = [model.get_submodule(name) for name in sorted(names)]
+        self._children = [(holder._modules, dict(holder._modules)) for holder in holders]
+
+    def leave_out(self, modules: list[nn.Module]) -> None:
+        """Take modules that are not called."""
+        self._through += [(module, {}) for module in modules]
+
+    def holds(self, model: nn.Module) -> bool:
+        """Whether all of that is as it was."""
+        return (
+            not calls._has_any_global_hook()  # type: ignore[no-untyped-call]
+            and _has(model, self._own)
+            and all(is_plain(module) and _has(module, held) for module, held in self._through)
+            and all(now == before for now, before in self._children)
+        )
+
+
+def _attributes(module: nn.Module, with_mode: bool) -> dict[str, Any]:
+    """The attributes that a trace may have decided by."""
+    return {
+        name: value
+        for name, value in module.__dict__.items()
+        if _is_plain_value(value) and (with_mode or name != "training")
+    }
+
+
+def _is_plain_value(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain_value, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _has(module: nn.Module, attributes: dict[str, Any]) -> bool:
+    held = module.__dict__
+    return all(name in held and held[name] == value for name, value in attributes.items())
+
+
+def _subclass(base: type[nn.Module]) -> type[nn.Module]:
+    """A class like another, whose forward is the traced one where that holds."""
+
+    @functools.wraps(base.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not torch.compiler.is_compiling() and self.training and not kwargs:
+            fusion: _Fusion = self.__dict__[_FUSION]
+            if (
+                fusion.forward is not None
+                and len(args) == fusion.inputs
+                and all(isinstance(each, Tensor) for each in args)
+                and fusion.holds(self)
+            ):
+                return fusion.forward(self, *args)
+        return base.forward(self, *args, **kwargs)
+
+    same = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(base.__name__, (base,), {**same, "forward": forward})
+
+
+def _compiled(graph: fx.Graph, base: type[nn.Module]) -> Callable[..., Any]:
+    """A graph as a function of the model and its inputs."""
+    code = graph.python_code("self")
+    # Lines before it would make fx treat functions in this scope otherwise from now on.
+    source = code.src[code.src.index("def forward") :]
+    scope = dict(code.globals)
+    exec(compile(source, f"<{base.__name__}, fused>", "exec"), scope)
+    return scope["forward"]  # type: ignore[no-any-return]
+
+
+def _erase_identities(graph: fx.Graph, model: nn.Module) -> list[nn.Module]:
+    """Take calls of nothing out of a graph; return what was called."""
+    erased: list[nn.Module] = []
+    for node in graph.nodes:
+        if node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
+            module = model.get_submodule(str(node.target))
+            if type(module) is nn.Identity and is_plain(module):
+                node.replace_all_uses_with(node.args[0])
+                graph.erase_node(node)
+                erased.append(module)
+    return erased
+
+
+def _check(model: nn.Module) -> None:
+    """Refuse what is no module of Python's, and what a trace would take apart."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be an nn.Module, not {type(model).__name__}")
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    if isinstance(model, wrappers) or type(model).__name__ == "OptimizedModule":
+        raise refusal(model, "it is a wrapper, and is put around a fused model")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise refusal(model, "TorchScript has no forward in Python")
+    if any(getattr(module, "grad_checkpointing", False) for module in model.modules()):
+        raise refusal(model, "activation checkpointing (set_grad_checkpointing) is on")
