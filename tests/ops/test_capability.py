@@ -15,6 +15,16 @@ from zoo import ops
 from zoo.cli.ops import command
 from zoo.errors import UsageError
 
+OPS = {
+    "avg_pool2d",
+    "conv2d",
+    "conv2d_backward",
+    "conv2d_batch_norm",
+    "conv2d_max_pool2",
+    "max_pool2d",
+    "scale_shift",
+}
+
 RUN = """
 import torch
 from zoo import ops
@@ -69,11 +79,7 @@ def test_levels_are_in_order_and_have_kernels() -> None:
     assert names == [name for name in ("scalar", "avx2", "avx512") if name in names]
     assert {row["isa"] for row in ops.kernels()} <= set(names)
     scalar = {(row["op"], row["dtype"]) for row in ops.kernels() if row["isa"] == "scalar"}
-    assert scalar == {
-        (op, dtype)
-        for op in ("conv2d", "max_pool2d", "avg_pool2d", "scale_shift")
-        for dtype in ("float32", "float64")
-    }
+    assert scalar == {(op, dtype) for op in OPS for dtype in ("float32", "float64")}
 
 
 def test_unknown_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +130,7 @@ def test_command_lists_the_active_kernels(capability: str) -> None:
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
     active = [row for row in rows if row["active"] and row["dtype"] == "float32"]
-    assert {row["op"] for row in active} == {"conv2d", "max_pool2d", "avg_pool2d", "scale_shift"}
+    assert {row["op"] for row in active} == OPS
     assert {row["isa"] for row in active} == {capability}
     table = CliRunner().invoke(command, [])
     assert f"instruction set in use: {capability}" in table.stderr
