@@ -16,7 +16,12 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from zoo.benchmark.machine import describe_process, last_cache_bytes, usable_cpus
+from zoo.benchmark.machine import (
+    describe_process,
+    last_cache_bytes,
+    usable_cpus,
+    wake_politely,
+)
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -50,6 +55,7 @@ def _measure(job: Job, events: Any) -> None:
     # Before torch is imported: some of the thread pools in it count processors, not settings.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, usable_cpus()[: job.threads])
+        wake_politely()
     import torch
 
     from zoo.benchmark.candidates import choose

@@ -93,11 +93,17 @@ class Remote:
             answer: dict[str, Any] = json.loads(self._answer())
             if "error" in answer:
                 raise LeftOut("failed", answer["error"])
-            self._process.send_signal(signal.SIGSTOP)
+            self._stop()
         except BaseException:
             self.close()
             raise
         return answer
+
+    def _stop(self) -> None:
+        """Stop the process, and wait until it has: it needs a processor to do so."""
+        self._process.send_signal(signal.SIGSTOP)
+        # Looked at, not taken: how a process ends is Popen's to learn.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def _answer(self) -> bytes:
         assert self._process.stdout is not None  # a pipe
