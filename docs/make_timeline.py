@@ -83,8 +83,9 @@ def tables(record: Record) -> str:
             "",
             *speed_table(record["speed"]),
             "",
-            "How far the peak of memory in a step lies above the level before it, in MiB, and in "
-            "brackets what the forward keeps for the backward:",
+            "How far memory rises above the level before a step, in MiB, and in brackets what the "
+            "forward keeps for the backward; likewise before the first five steps, which compilers "
+            "are part of. TensorFlow's allocator keeps what it had, so one step of it says nothing.",
             "",
             *memory_table(record["memory"]),
             "",
@@ -126,27 +127,32 @@ def times(ratio: float | None, interval: Sequence[float] | None, aim: float | No
 
 
 def memory_table(cases: Record) -> list[str]:
-    """Peak memory of a step by case."""
+    """Peak memory by case: of one step, and of the first ones."""
     lines = [
         "| | " + " | ".join(NAMES.values()) + " | zoo / eager |",
         "|" + "---|" * (len(NAMES) + 2),
     ]
     for case, found in cases.items():
-        peaks = {name: middle(found[name]["peak_mb"]) for name in NAMES if has_peak(found, name)}
-        cells = []
-        for name in NAMES:
-            saved = found.get(name, {}).get("saved_mb")
-            cell = f"{peaks[name]:,.0f}" if name in peaks else "–"
-            cells.append(cell + (f" ({saved:,.0f})" if saved else ""))
-        both = "zoo" in peaks and "eager" in peaks
-        cells.append(f"{peaks['zoo'] / peaks['eager']:.2f}" if both else "–")
-        lines.append(f"| {case} | " + " | ".join(cells) + " |")
+        facts = {name: found.get(name, {}) for name in NAMES}
+        once = {
+            name: middle(each["peak_mb"]) for name, each in facts.items() if each.get("peak_mb")
+        }
+        first = {name: each.get("first_steps_mb") for name, each in facts.items()}
+        saved = {name: each.get("saved_mb") for name, each in facts.items()}
+        lines.append(memory_row(f"{case}: a step", once, saved))
+        lines.append(memory_row("the first five", first, {}))
     return lines
 
 
-def has_peak(found: Record, name: str) -> bool:
-    """Whether a contestant's memory is known."""
-    return "peak_mb" in found.get(name, {})
+def memory_row(title: str, peaks: Record, saved: Record) -> str:
+    """A row of that table."""
+    cells = []
+    for name in NAMES:
+        cell = f"{peaks[name]:,.0f}" if peaks.get(name) else "–"
+        cells.append(cell + (f" ({saved[name]:,.0f})" if saved.get(name) else ""))
+    both = peaks.get("zoo") and peaks.get("eager")
+    cells.append(f"{peaks['zoo'] / peaks['eager']:.2f}" if both else "–")
+    return f"| {title} | " + " | ".join(cells) + " |"
 
 
 def middle(values: Sequence[float]) -> float:

@@ -32,6 +32,8 @@ def describe() -> dict[str, Any]:
 class Contestant:
     """A network in training, from the weights of PyTorch's."""
 
+    returns_memory = False  # TensorFlow's allocator keeps what it had
+
     def __init__(self, name: str, case: Case, arrays: Arrays) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(case.threads)
         tf.config.threading.set_inter_op_parallelism_threads(case.threads)
@@ -64,9 +66,8 @@ class Contestant:
         self._model.reset_metrics()  # or it would be the mean of all losses so far
         return float(self._model.train_on_batch(images, self._targets[part]))
 
-    def saved_mb(self) -> float:
+    def saved_mb(self) -> None:
         """TensorFlow does not tell."""
-        return float("nan")
 
 
 def _pipeline(case: Case, images: np.ndarray, targets: np.ndarray) -> tf.data.Dataset:

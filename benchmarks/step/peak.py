@@ -7,28 +7,23 @@ import gc
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-_WARM_UP = 3  # steps after which an optimizer has its state, and libraries their buffers
+WARM_UP = 3
+"""Steps after which an optimizer has its state, and libraries their buffers."""
 
 
-def peaks(step: Callable[[], object], repeats: int) -> dict[str, Any]:
-    """``peak_mb``: how far resident memory rose above the level before each of some steps, in MiB.
+def rise(work: Callable[[], object]) -> float:
+    """How far resident memory rises above the level before some work, in MiB.
 
-    Before each, freed memory is returned to the system, and the kernel's high-water mark is set
-    back. ``level_mb`` is the level before the last one.
+    Before it, freed memory is returned to the system where malloc holds it, and the kernel's
+    high-water mark is set back.
     """
-    for _ in range(_WARM_UP):
-        step()
-    found, level = [], 0.0
-    for _ in range(repeats):
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        level = _status("VmRSS")
-        step()
-        found.append(_status("VmHWM") - level)
-    return {"peak_mb": found, "level_mb": level}
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    level = _status("VmRSS")
+    work()
+    return _status("VmHWM") - level
 
 
 def _status(name: str) -> float:

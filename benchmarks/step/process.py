@@ -6,10 +6,12 @@ It reads requests from stdin, one JSON object a line, and answers each with one 
   and write them to a file, given by descriptor. Answer: ``{"losses"}`` of the first steps, computed
   by PyTorch in float64.
 - ``{"contestant", "case", "threads", "file"}``, the first otherwise: build the contestant from that
-  file and train the first steps. Answer: their ``losses``, ``prepare_s``, the images per second of
-  its input alone, and what the process runs with.
+  file and train the first steps. Answer: their ``losses``, the MiB by which memory rose in them,
+  ``prepare_s``, the images per second of its input alone, and what the process runs with.
 - ``{"steps": N}``: one untimed step, then N. Answer: ``{"seconds"}``, of the N.
-- ``{"peak": N}``: N times the peak of memory of a step. Answer: see :mod:`step.peak`.
+- ``{"peak": N}``: a step N times. Answer: ``peak_mb``, by how many MiB memory rises in each above
+  the level before it, None where a framework keeps what it had; ``saved_mb``, what the forward
+  keeps for the backward, if that is known.
 - ``{"profile": N}``: N steps, looked into. Answer: see :mod:`step.profiling`. PyTorch's alone.
 
 An exception's answer is ``{"error": text}``, the last one.
@@ -28,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from step.cases import GATE_STEPS, Case
+from step.peak import WARM_UP, rise
 from zoo.benchmark.engines.process import serve
 from zoo.benchmark.machine import describe_process, usable_cpus
 from zoo.training.memory import keep_freed_memory
@@ -52,10 +55,12 @@ def _serve(answers: Any) -> None:
             return
         start = time.perf_counter()
         contestant = module.Contestant(name, case, dict(np.load(file)))
-    losses = [contestant.checked_step(number) for number in range(GATE_STEPS)]
+    losses: list[float] = []
+    rose = rise(lambda: losses.extend(map(contestant.checked_step, range(GATE_STEPS))))
     prepared = time.perf_counter() - start
     answer(
         losses=losses,
+        first_steps_mb=rose,
         prepare_s=prepared,
         input_images_per_s=_input_rate(contestant, case.batch),
         process={
@@ -69,9 +74,13 @@ def _serve(answers: Any) -> None:
         if "steps" in request:
             answer(seconds=_seconds(contestant, request["steps"]))
         elif "peak" in request:
-            from step.peak import peaks
-
-            answer(**peaks(contestant.step, request["peak"]), saved_mb=contestant.saved_mb())
+            for _ in range(WARM_UP):
+                contestant.step()
+            peaks = [rise(contestant.step) for _ in range(request["peak"])]
+            answer(
+                peak_mb=peaks if contestant.returns_memory else None,
+                saved_mb=contestant.saved_mb(),
+            )
         else:
             answer(**contestant.profile(request["profile"]))
 

@@ -189,7 +189,7 @@ def look(case: Case, names: Sequence[str], say: Say, **request: int) -> dict[str
             say(f"{case}: {name}: {next(iter(request))}")
             try:
                 contestant = Contestant(name, case, file, losses)
-                answers[name] = contestant.ask(**request)
+                answers[name] = {**contestant.facts, **contestant.ask(**request)}
                 contestant.close()
             except LeftOut as left:
                 answers[name] = {"status": left.status, "reason": left.reason}
