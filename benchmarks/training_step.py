@@ -10,10 +10,10 @@ image, normalised), freed memory kept by malloc as ``zoo train`` has it:
   (``make keras-env``).
 
 All begin with the weights of one and the same network: who does not reach its losses (PyTorch's in
-float64, the first five steps) within 0.5 % is out.
+float64, the first three steps) within 0.5 % is out.
 
 - speed: blocks of steps, input included, in turn, with one of PyTorch's twice as a control;
-- memory: how far resident memory rises above the level before a step, and before the first five;
+- memory: how far resident memory rises above the level before a step, and before the first three;
 - profile: time by kind of op, and the timeline of a step, in eager PyTorch and with zoo's ops.
 
 Writes benchmarks/results/training_step.json (or --output); cases that are not measured stay.

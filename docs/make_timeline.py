@@ -54,11 +54,11 @@ def draw_step(axes: Axes, bars: Sequence[Sequence[Any]], longest: float) -> None
     for kind, phase, start, ms in bars:
         axes.barh(0, ms, 1, start, color=COLOURS[phase], edgecolor="#444444", linewidth=0.4)
         share, words = ms / longest, kind.replace("_", " ")
-        if share < 0.012:
-            continue
         upright = share < 0.0095 * len(words)
-        axes.text(start + ms / 2, 0, words, ha="center", va="center", fontsize=7.5,
-                  rotation=90 if upright else 0)  # fmt: skip
+        text = words if upright else f"{words}\n{ms:.1f}"
+        if share > 0.012:
+            axes.text(start + ms / 2, 0, text, ha="center", va="center", fontsize=7.5,
+                      rotation=90 if upright else 0)  # fmt: skip
     axes.set_ylim(-0.55, 0.55)
     axes.set_yticks([])
     axes.spines[["left", "right", "top"]].set_visible(False)
@@ -84,8 +84,9 @@ def tables(record: Record) -> str:
             *speed_table(record["speed"]),
             "",
             "How far memory rises above the level before a step, in MiB, and in brackets what the "
-            "forward keeps for the backward; likewise before the first five steps, which compilers "
-            "are part of. TensorFlow's allocator keeps what it had, so one step of it says nothing.",
+            "forward keeps for the backward; likewise before the first three steps, which "
+            "compiling is part of. TensorFlow's allocator keeps what it had, so one step of it "
+            "says nothing.",
             "",
             *memory_table(record["memory"]),
             "",
@@ -140,7 +141,7 @@ def memory_table(cases: Record) -> list[str]:
         first = {name: each.get("first_steps_mb") for name, each in facts.items()}
         saved = {name: each.get("saved_mb") for name, each in facts.items()}
         lines.append(memory_row(f"{case}: a step", once, saved))
-        lines.append(memory_row("the first five", first, {}))
+        lines.append(memory_row("the first three", first, {}))
     return lines
 
 

@@ -15,7 +15,7 @@ PADDING = 4
 MEAN, STD = 0.5, 0.25
 """Images are shifted by up to so many pixels, mirrored or not, each by itself, and normalised."""
 
-GATE_STEPS = 5
+GATE_STEPS = 3
 TOLERANCE = 5e-3
 """Relative, of the loss of each of the first steps, on the same batches from the same weights."""
 
