@@ -7,7 +7,7 @@ image, normalised), freed memory kept by malloc as ``zoo train`` has it:
 - ``zoo``: ``zoo.nn.fuse_for_training``, channels_last, fused Adam, input by ``zoo.data.loader``;
 - ``eager``: the same in PyTorch as it is, ``compile``: forward and backward by torch.compile;
 - ``keras``: Keras 3 on TensorFlow without XLA, input by tf.data, in an environment of its own
-  (``make keras-env``).
+  (``make keras-env``); ``keras-8``, where steps are short: eight of them in one call.
 
 All begin with the weights of one and the same network: who does not reach its losses (PyTorch's in
 float64, the first three steps) within 0.5 % is out.
@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from step.cases import CASES, RIVALS, Case
+from step.cases import CASES, ENGINES, RIVALS, Case
 from step.race import look, race
 
 from zoo.benchmark.machine import Snapshot, describe_machine, disturbance
@@ -56,6 +56,8 @@ def plain(value: Any) -> Any:
 def measure(part: str, case: Case, options: argparse.Namespace) -> dict[str, Any]:
     """What a case of a part comes to."""
     names = ["zoo", *(name for name in RIVALS if name in options.rivals)]
+    if part != "speed" or not case.short:
+        names = [name for name in names if ENGINES.get(name, 1) == 1]
     if part == "speed":
         plan = Plan(rounds=options.rounds, block_s=options.block, patience=2)
         return race(case, names, plan, say)
@@ -84,7 +86,7 @@ def main() -> None:
         "--rivals",
         type=lambda text: text.split(","),
         default=list(RIVALS),
-        help="separated by commas (default: eager,compile,keras)",
+        help="separated by commas (default: all of them)",
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--block", type=float, default=1.5, help="seconds of a block at least")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-RIVALS = ("eager", "compile", "keras")
+RIVALS = ("eager", "compile", "keras", "keras-8")
 BUILTINS = ("eager", "compile")
 """Those of PyTorch."""
+ENGINES = {"keras": 1, "keras-8": 8}
+"""Those of Keras, and how many steps they take without returning to Python."""
 
 LEARNING_RATE, EPSILON = 1e-3, 1e-7
 """Adam's; the epsilon is Keras' default."""
@@ -37,6 +39,11 @@ class Case:
     side: int = 32
     classes: int = 10
     images: int = 6400
+
+    @property
+    def short(self) -> bool:
+        """Whether a step is so short that Python's part of it shows."""
+        return self.model == "cifar/small_cnn"
 
     def __str__(self) -> str:
         name = self.model.rpartition("/")[2]

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from step.cases import EPSILON, LEARNING_RATE, MEAN, PADDING, STD, Case
+from step.cases import ENGINES, EPSILON, LEARNING_RATE, MEAN, PADDING, STD, Case
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,7 +30,11 @@ def describe() -> dict[str, Any]:
 
 
 class Contestant:
-    """A network in training, from the weights of PyTorch's."""
+    """A network in training, from the weights of PyTorch's.
+
+    Args:
+        name: ``keras``, or one that takes several steps at once.
+    """
 
     returns_memory = False  # TensorFlow's allocator keeps what it had
 
@@ -49,11 +53,16 @@ class Contestant:
             jit_compile=False,
         )
         self._batches = iter(_pipeline(case, self._images, self._targets))
-        self._model.make_train_function()
+        self.steps_at_once = ENGINES[name]
+        self._function: Any = None
 
     def step(self) -> None:
-        """Train on the next batch: what ``fit`` does in its loop."""
-        self._model.train_function(self._batches)
+        """Train on the next batch, or the next few: what ``fit`` does in its loop."""
+        if self._function is None:
+            self._model.steps_per_execution = self.steps_at_once
+            self._model.make_train_function(force=True)
+            self._function = self._model.train_function
+        self._function(self._batches)
 
     def load(self) -> Any:
         """The next batch."""

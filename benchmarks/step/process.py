@@ -8,7 +8,7 @@ It reads requests from stdin, one JSON object a line, and answers each with one 
 - ``{"contestant", "case", "threads", "file"}``, the first otherwise: build the contestant from that
   file and train the first steps. Answer: their ``losses``, the MiB by which memory rose in them,
   ``prepare_s``, the images per second of its input alone, and what the process runs with.
-- ``{"steps": N}``: one untimed step, then N. Answer: ``{"seconds"}``, of the N.
+- ``{"steps": N}``: one untimed step, then at least N. Answer: ``{"seconds"}``, of one on average.
 - ``{"peak": N}``: a step N times. Answer: ``peak_mb``, by how many MiB memory rises in each above
   the level before it, None where a framework keeps what it had; ``saved_mb``, what the forward
   keeps for the backward, if that is known.
@@ -22,6 +22,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import math
 import os
 import sys
 import time
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from step.cases import GATE_STEPS, Case
+from step.cases import ENGINES, GATE_STEPS, Case
 from step.peak import WARM_UP, rise
 from zoo.benchmark.engines.process import serve
 from zoo.benchmark.machine import describe_process, usable_cpus
@@ -46,7 +47,7 @@ def _serve(answers: Any) -> None:
     os.sched_setaffinity(0, usable_cpus()[: case.threads])
     keeps = keep_freed_memory()  # as zoo train does, and for all alike
     name = setup.get("contestant")
-    module = importlib.import_module(f"step.{'keras_steps' if name == 'keras' else 'pytorch'}")
+    module = importlib.import_module(f"step.{'keras_steps' if name in ENGINES else 'pytorch'}")
     with os.fdopen(setup["file"], "r+b") as file:
         if name is None:
             module.make(case, file)
@@ -86,15 +87,16 @@ def _serve(answers: Any) -> None:
 
 
 def _seconds(contestant: Any, steps: int) -> float:
+    calls = math.ceil(steps / contestant.steps_at_once)
     contestant.step()
     gc.collect()
     gc.disable()
     start = time.perf_counter()
-    for _ in range(steps):
+    for _ in range(calls):
         contestant.step()
     taken = time.perf_counter() - start
     gc.enable()
-    return taken
+    return taken / (calls * contestant.steps_at_once)
 
 
 def _input_rate(contestant: Any, batch: int) -> float:

@@ -64,6 +64,7 @@ class Contestant:
     """
 
     returns_memory = True  # to malloc, as it is freed
+    steps_at_once = 1
 
     def __init__(self, name: str, case: Case, arrays: Arrays) -> None:
         torch.set_num_threads(case.threads)

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from step.cases import BUILTINS, TOLERANCE, Case
+from step.cases import BUILTINS, ENGINES, TOLERANCE, Case
 from zoo.benchmark.engines.remote import Remote
 from zoo.benchmark.machine import Snapshot, disturbance
 from zoo.benchmark.problem import LeftOut
@@ -44,9 +44,9 @@ class Contestant(_Process):
     """
 
     def __init__(self, name: str, case: Case, file: IO[bytes], losses: Sequence[float]) -> None:
-        if name == "keras" and not KERAS.exists():
+        if name in ENGINES and not KERAS.exists():
             raise LeftOut("skipped", "there is no .venv-keras: make keras-env")
-        python = str(KERAS) if name == "keras" else sys.executable
+        python = str(KERAS) if name in ENGINES else sys.executable
         super().__init__(case, file, python, contestant=name)
         error = deviation(self.facts["losses"], losses)
         self.facts["loss_deviation"] = error
@@ -55,7 +55,7 @@ class Contestant(_Process):
             raise LeftOut("wrong", f"its losses are off by {error:.1e}", error)
 
     def seconds(self, steps: int) -> float:
-        """Seconds of so many steps, after an untimed one."""
+        """Seconds of a step, over at least so many after an untimed one."""
         return float(self.ask(steps=steps)["seconds"])
 
 
@@ -97,9 +97,9 @@ def race(case: Case, names: Sequence[str], plan: Plan, say: Say) -> dict[str, An
             say(f"{case}: {name} starts")
             run = Contestant(name, case, file, losses)
             ends.callback(run.close)
-            seconds[key] = run.seconds(2) / 2
+            seconds[key] = run.seconds(2)
             steps[key] = max(2, math.ceil(plan.block_s / seconds[key]))
-            seconds[key] = run.seconds(steps[key]) / steps[key]
+            seconds[key] = run.seconds(steps[key])
             steps[key] = max(2, math.ceil(plan.block_s / seconds[key]))
             runs[key] = run
 
@@ -126,7 +126,7 @@ def race(case: Case, names: Sequence[str], plan: Plan, say: Say) -> dict[str, An
             timings,
             entrants,
             [name for name in entrants if name in BUILTINS],
-            [name for name in entrants if name == "keras"],
+            [name for name in entrants if name in ENGINES],
             twin if twin in entrants else None,
         )
     results = [
@@ -159,10 +159,10 @@ def _in_turn(
         worst = 0.0
         for name in order:
             before = Snapshot.take()
-            if name == "keras":
+            if name in ENGINES:
                 before = replace(before, pressure_us=None)
             try:
-                taken[name] = round(runs[name].seconds(steps[name]) / steps[name], 9)
+                taken[name] = round(runs[name].seconds(steps[name]), 9)
             except LeftOut as left:
                 broken[name] = left
             worst = max(worst, disturbance(before, Snapshot.take()))
