@@ -2,6 +2,7 @@
 # make test    environment, build, and all tests
 # make check   format, lint, types, layers, symbols of the kernel objects
 # make bench-env  .venv-bench: zoo beside the inference engines, as plugins
+# make keras-env  .venv-keras: Keras on TensorFlow, for benchmarks/training_step.py
 # make test-engines  the tests of these plugins there
 # make wheel   wheels of zoo and its plugins in dist/
 #
@@ -19,7 +20,7 @@ CPP_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 SOURCES   := setup.py $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test pytest ctest check format asan bench bench-env test-engines wheel wheel-check clean
+.PHONY: help install run test pytest ctest check format asan bench bench-env keras-env test-engines wheel wheel-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -90,6 +91,11 @@ bench-env:
 	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt -r benchmarks/requirements.txt
 	.venv-bench/bin/python -m pip --disable-pip-version-check install -q --no-build-isolation \
 	    -c constraints.txt $(ENGINES:%=-e %)
+
+# Keras alone: TensorFlow and torch need not agree on the versions of anything.
+keras-env:
+	$(PYTHON) -m venv .venv-keras
+	.venv-keras/bin/python -m pip --disable-pip-version-check install -q -r benchmarks/requirements-keras.txt
 
 test-engines: bench-env
 	.venv-bench/bin/python -m pytest tests/compiler/test_engines.py plugins/zoo-ncnn

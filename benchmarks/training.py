@@ -4,13 +4,13 @@
   first) beside an explicit PyTorch loop that does the same work: batches gathered from uint8 images
   in memory, shifted by up to 4 pixels and mirrored image by image, normalised; channels_last; fused
   Adam. Each is a process of its own; they take turns.
-- ``digits``: ``zoo train --dataset digits --model cifar/small_cnn --epochs 30``, five seeds: whole
-  processes and their accuracy on the 360 test images.
+- ``digits``: ``zoo train --dataset digits --model cifar/small_cnn --epochs 30``, five seeds, each
+  by fused ops and by PyTorch's: whole processes and their accuracy on the 360 test images.
 - ``freeze``: the classifier of efficientnet_lite0 on crops of two photographs, with the frozen part
   by zoo.optimize and as it is in PyTorch: whole processes, of which the features are computed anew,
   and again with the features in the cache.
 
-Writes benchmarks/results/training.json (or --output), with the machine and commit.
+Writes benchmarks/results/training.json (or --output), with the machine and commit of each part.
 """
 
 from __future__ import annotations
@@ -128,23 +128,30 @@ def measure_loop(rounds: int, only: str | None) -> dict[str, dict[str, object]]:
 
 
 def measure_digits(seeds: int) -> dict[str, object]:
-    seconds, accuracies = [], []
+    command = ("--dataset", "digits", "--model", "cifar/small_cnn", "--epochs", "30")
+    seconds: dict[str, list[float]] = {"fused": [], "torch": []}
+    accuracies: dict[str, list[float]] = {"fused": [], "torch": []}
     for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            took, printed, _ = zoo_train(
-                Path(folder, "run"),
-                *("--dataset", "digits", "--model", "cifar/small_cnn", "--epochs", "30"),
-                *("--seed", str(seed)),
-            )
-        (row,) = csv.DictReader(io.StringIO(printed))
-        seconds.append(took)
-        accuracies.append(float(row["eval_top1"]))
-        print(f"digits: seed {seed}: {accuracies[-1]:.2f} %, {took:.1f} s", file=sys.stderr)
+        for ops in seconds:
+            with tempfile.TemporaryDirectory() as folder:
+                took, printed, _ = zoo_train(
+                    Path(folder, "run"), *command, "--seed", str(seed), "--ops", ops
+                )
+            (row,) = csv.DictReader(io.StringIO(printed))
+            seconds[ops].append(took)
+            accuracies[ops].append(float(row["eval_top1"]))
+            told = f"{accuracies[ops][-1]:.2f} %, {took:.1f} s"
+            print(f"digits: seed {seed}, {ops}: {told}", file=sys.stderr)
     return {
-        "command": "zoo train --dataset digits --model cifar/small_cnn --epochs 30",
-        "eval_top1": accuracies,
-        "mean_eval_top1": statistics.fmean(accuracies),
-        "seconds": seconds,
+        "command": f"zoo train {' '.join(command)}",
+        **{
+            ops: {
+                "eval_top1": found,
+                "mean_eval_top1": statistics.fmean(found),
+                "seconds": seconds[ops],
+            }
+            for ops, found in accuracies.items()
+        },
     }
 
 
@@ -220,8 +227,6 @@ def main() -> None:
         plain_loop(options.plain[0], int(options.plain[1]))
         return
     document = json.loads(options.output.read_text()) if options.output.exists() else {}
-    document["header"] = {"date": datetime.now(UTC).isoformat(timespec="seconds")}
-    document["header"] |= describe_machine()
     jobs = {
         "loop": lambda: document.get("loop", {}) | measure_loop(options.rounds, options.model),
         "digits": lambda: measure_digits(options.rounds),
@@ -229,6 +234,8 @@ def main() -> None:
     }
     for name, job in jobs.items():
         if options.only in (None, name):
+            date = datetime.now(UTC).isoformat(timespec="seconds")
+            document.setdefault("headers", {})[name] = {"date": date, **describe_machine()}
             document[name] = job()
     with replacing(options.output) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n")

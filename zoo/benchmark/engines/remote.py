@@ -46,17 +46,22 @@ class Remote:
     patience_s = PATIENCE_S
 
     def __init__(
-        self, module: str, files: Iterable[int], environment: Mapping[str, str] | None = None
+        self,
+        module: str,
+        files: Iterable[int],
+        environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         """Start ``python -m module``, which inherits files, given by descriptor.
 
-        Files are anonymous: whatever dies, nothing is left behind.
+        Files are anonymous: whatever dies, nothing is left behind. Another ``python`` is for what
+        needs packages that this one lacks.
         """
         with ExitStack() as opened:
             self._log = opened.enter_context(tempfile.TemporaryFile())
             self._files = opened.pop_all()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [python, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
