@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 import torch
@@ -27,10 +26,7 @@ DTYPES = [torch.float32, torch.float64]
 
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     """The same numbers, NaN being one."""
-    for name, value in ours.items():
-        torch.testing.assert_close(
-            value, theirs[name], rtol=0, atol=0, equal_nan=True, msg=lambda text: f"{name}: {text}"
-        )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
 # Ties: nearly every window has one, and all sums are exact, so PyTorch's gradients are met exactly.
@@ -72,9 +68,9 @@ def test_every_kind_of_window(channels: int, activation: str, capability: str) -
 
 
 def close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    for name, value in ours.items():
-        bound = 1e-5 if value.dtype == torch.float32 else 2e-7  # aten's hardsigmoid: see below
-        torch.testing.assert_close(value, theirs[name], rtol=bound, atol=bound)
+    # aten's hardsigmoid_backward multiplies float64 by a sixth in float32.
+    bound = 1e-5 if ours["output"].dtype == torch.float32 else 1e-7
+    torch.testing.assert_close(ours, theirs, rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize("activation", ops.ACTIVATIONS)
@@ -108,6 +104,7 @@ def test_batch_norm_that_begins_with_zero(
         theirs = training_samples.gradients(sample, run="expected")
         for name in ("input", "weight", "bias"):
             assert not ours.pop(name).any()
+            del theirs[name]
         close(ours, theirs)
 
 
@@ -214,10 +211,7 @@ def test_forward_is_that_of_inference(window: str, capability: str) -> None:
             exact.args[1].requires_grad_()
             assert torch.equal(exact.run(), expected)
         else:
-            pairs = zip(
-                *((x,) if torch.is_tensor(x) else x for x in (found, expected)), strict=True
-            )
-            assert all(torch.equal(*pair) for pair in pairs)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 layouts = st.sampled_from(["contiguous", "channels_last", "channels_last", "slice", "permuted"])
