@@ -200,7 +200,7 @@ def test_saved_tensors_may_be_packed(op: str) -> None:
 
 # torch's own checks look at .grad of what they cloned.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize("window", ["3x3", "stride-unequal", "depthwise"])
+@pytest.mark.parametrize("window", ["3x3", "stride-unequal"])
 @pytest.mark.parametrize("op", OPS)
 def test_opcheck(op: str, window: str) -> None:
     residual = op != "conv2d_pool" and window == "3x3"

@@ -30,7 +30,7 @@ def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 
 # Ties: nearly every window has one, and all sums are exact, so PyTorch's gradients are met exactly.
-@pytest.mark.parametrize("activation", ["none", "relu", "relu6"])
+@pytest.mark.parametrize("activation", ["none", "relu"])
 @pytest.mark.parametrize("window", WINDOWS)
 def test_ties_go_where_pytorch_sends_them(window: str, activation: str, capability: str) -> None:
     for dtype in DTYPES:
@@ -114,9 +114,12 @@ def test_statistics(window: str, offset: float, capability: str) -> None:
     """Also of a map that is far from 0."""
     for dtype in DTYPES:
         sample = make("conv2d_batch_norm", window, dtype)
+        sample.args[2].round_()
+        # Before the offset, whose size would round what PyTorch computes, too.
+        _, *right = sample.map(lambda tensor: tensor.double()).expected()
+        right[0] += offset
         sample.args[2].add_(offset)
         _, mean, variance = sample.run()
-        _, *right = sample.map(lambda tensor: tensor.double()).expected()
         eps = torch.finfo(dtype).eps
         # The map itself is rounded to the precision of its size.
         size = right[0].abs() + right[1].sqrt()
@@ -159,13 +162,14 @@ def test_nan_and_infinity(op: str, window: str, value: float, capability: str) -
     sample = make(op, window, activation="relu", residual=op != "conv2d_pool", precision="exact")
     tensors = training_samples.leaves(sample)
     grad = training_samples.grad_of(training_samples.output_of(sample.expected()))
+    reached = 0
     for what in (*tensors, "grad"):
         bad = spoilt(grad if what == "grad" else tensors[what], value)
         call = sample.map(lambda tensor: bad if tensor is tensors.get(what) else tensor)  # noqa: B023
         given_grad = bad if what == "grad" else grad
         ours = nonfinite(training_samples.gradients(call, given_grad))
         theirs = nonfinite(training_samples.gradients(call, given_grad, run="expected"))
-        assert any(mask.any() for mask in theirs.values())
+        reached += sum(int(mask.any()) for mask in theirs.values())
         for name, mask in ours.items():
             if op == "conv2d_batch_norm" and name == "bias":
                 assert not mask.any(), "the mean takes the bias away"
@@ -174,6 +178,7 @@ def test_nan_and_infinity(op: str, window: str, value: float, capability: str) -
                 assert not (mask & ~theirs[name].any(3, True).any(2, True)).any(), (what, name)
             else:
                 assert torch.equal(mask, theirs[name]), (what, name)
+    assert reached > 0
 
 
 @pytest.mark.parametrize("activation", ops.ACTIVATIONS)
@@ -187,8 +192,10 @@ def test_nan_and_infinity_through_activations(activation: ops.Activation, capabi
             sample.args[0][0, :, 2, ::2] = torch.tensor([NAN, INF, -INF])
         ours = nonfinite(training_samples.gradients(sample))
         theirs = nonfinite(training_samples.gradients(sample, run="expected"))
+        assert theirs["output"].any()
         for name, mask in ours.items():
-            assert torch.equal(mask, theirs[name]), (op, name)
+            if op != "conv2d_batch_norm" or name != "bias":
+                assert torch.equal(mask, theirs[name]), (op, name)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -233,7 +240,9 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
 @st.composite
 def calls(draw: st.DrawFn, op: str) -> tuple[Sample, Tensor, list[str]]:
-    """A call, a gradient of its output, and the tensors whose gradients are wanted."""
+    """A call, a gradient of its output, and the tensors whose gradients are wanted. Without a
+    BatchNorm in whole numbers: whatever is above or below others is so for everybody."""
+    batch_norm, seed = op == "conv2d_batch_norm", draw(st.integers(0, 2**31))
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 8]))
     in_group, out_group = draw(st.sampled_from([1, 2, 17])), draw(st.sampled_from([1, 2, 33]))
     kernel, dilation = draw(pairs), draw(pairs)
@@ -247,7 +256,7 @@ def calls(draw: st.DrawFn, op: str) -> tuple[Sample, Tensor, list[str]]:
     ]
     assume(min(out) > (1 if op == "conv2d_pool" else 0))
     # The variance of few values may be next to nothing.
-    assume(op != "conv2d_batch_norm" or batch * out[0] * out[1] >= 12)
+    assume(not batch_norm or batch * out[0] * out[1] >= 12)
     dtype = draw(st.sampled_from(DTYPES))
     window = (
         (batch, groups * in_group, *size),
@@ -261,12 +270,16 @@ def calls(draw: st.DrawFn, op: str) -> tuple[Sample, Tensor, list[str]]:
         bias=draw(st.booleans()),
         residual=op != "conv2d_pool" and draw(st.booleans()),
         affine=draw(st.booleans()),
-        seed=draw(st.integers(0, 2**31)),
-        activation=draw(st.sampled_from(["none", "tanh", "sigmoid", "silu", "relu"])),
+        seed=seed,
+        activation=draw(st.sampled_from(["none", "silu"] if batch_norm else ["none", "relu"])),
+        precision="default" if batch_norm else "exact",
     )
+    if not batch_norm:
+        sample = whole(sample, seed)
     sample = sample.map(lambda t: laid_out(t, draw(layouts)) if t.dim() == 4 else t)
     output = training_samples.output_of(sample.expected())
-    grad = laid_out(training_samples.grad_of(output), draw(layouts))
+    grad = training_samples.grad_of(output)
+    grad = laid_out(grad if batch_norm else grad.mul_(2).round_(), draw(layouts))
     names = list(training_samples.leaves(sample))
     wanted = draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
     return sample, grad, [name for name in names if name in wanted]
@@ -274,13 +287,23 @@ def calls(draw: st.DrawFn, op: str) -> tuple[Sample, Tensor, list[str]]:
 
 @pytest.mark.parametrize("op", OPS)
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_any_call(op: str, capability: str, data: st.DataObject) -> None:
     sample, grad, wanted = data.draw(calls(op))
-    found = training_samples.check(sample, grad, wanted=wanted)
+    found = training_samples.gradients(sample, grad, wanted=wanted)
     assert list(found) == ["output", *wanted]
+    if op == "conv2d_batch_norm":
+        # What is left when its terms cancel is rounding, and they are as large as the deviations
+        # are small.
+        right = training_samples.exact(sample, grad, wanted=wanted)
+        terms = 1 + sample.expected()[2].min().rsqrt().item()
+        bound = 1e-4 if sample.args[0].dtype == torch.float32 else 1e-10
+        for name, value in found.items():
+            torch.testing.assert_close(value.double(), right[name], rtol=bound, atol=bound * terms)
+    else:
+        same(found, training_samples.gradients(sample, grad, run="expected", wanted=wanted))
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -370,14 +393,16 @@ from zoo import ops
 torch.set_num_threads(2)
 x = torch.randn(4, 32, 32, 32).contiguous(memory_format=torch.channels_last)
 w, b = torch.randn(32, 32, 3, 3), torch.randn(32)
+slope = {size: torch.randn(size).contiguous(memory_format=torch.channels_last)
+         for size in ((4, 32, 32, 32), (4, 32, 16, 16))}
 
 def gradients():
     found = []
     for op in (ops.conv2d, ops.conv2d_pool, ops.conv2d_batch_norm):
-        leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, w, b)]
+        leaves = [tensor.detach().requires_grad_() for tensor in (x, w, b)]  # no copy: it would hang
         output = op(*leaves, padding=1, activation="relu")
         output = output if torch.is_tensor(output) else output[0]
-        found += torch.autograd.grad(output.square().sum(), leaves)
+        found += [output, *torch.autograd.grad(output, leaves, slope[tuple(output.shape)])]
     return found
 
 torch.set_num_threads(1)
@@ -387,7 +412,9 @@ gradients()  # the pool has threads now
 pid = os.fork()
 if pid == 0:
     signal.alarm(60)
-    os._exit(0 if all(map(torch.equal, gradients(), expected)) else 7)
+    same = all(a.detach().numpy().tobytes() == b.detach().numpy().tobytes()
+               for a, b in zip(gradients(), expected))
+    os._exit(0 if same else 7)
 _, status = os.waitpid(pid, 0)
 print(os.waitstatus_to_exitcode(status))
 """
