@@ -298,7 +298,7 @@ def test_any_call(op: str, capability: str, data: st.DataObject) -> None:
         # What is left when its terms cancel is rounding, and they are as large as the deviations
         # are small.
         right = training_samples.exact(sample, grad, wanted=wanted)
-        terms = 1 + sample.expected()[2].min().rsqrt().item()
+        terms = 1 + (sample.expected()[2].min() + 1e-5).rsqrt().item()
         bound = 1e-4 if sample.args[0].dtype == torch.float32 else 1e-10
         for name, value in found.items():
             torch.testing.assert_close(value.double(), right[name], rtol=bound, atol=bound * terms)
@@ -387,6 +387,7 @@ def test_concurrent_callers(thread_counts: list[int]) -> None:
         list(pool.map(work, range(3)))
 
 
+# Without as much as a copy of so many numbers by PyTorch, whose own ops hang in a child.
 FORK = """
 import os, signal, torch
 from zoo import ops
@@ -399,7 +400,7 @@ slope = {size: torch.randn(size).contiguous(memory_format=torch.channels_last)
 def gradients():
     found = []
     for op in (ops.conv2d, ops.conv2d_pool, ops.conv2d_batch_norm):
-        leaves = [tensor.detach().requires_grad_() for tensor in (x, w, b)]  # no copy: it would hang
+        leaves = [tensor.detach().requires_grad_() for tensor in (x, w, b)]
         output = op(*leaves, padding=1, activation="relu")
         output = output if torch.is_tensor(output) else output[0]
         found += [output, *torch.autograd.grad(output, leaves, slope[tuple(output.shape)])]
