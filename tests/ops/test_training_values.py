@@ -255,7 +255,6 @@ def calls(draw: st.DrawFn, op: str) -> tuple[Sample, Tensor, list[str]]:
         for m, p, d, k, s in zip(size, padding, dilation, kernel, stride, strict=True)
     ]
     assume(min(out) > (1 if op == "conv2d_pool" else 0))
-    # The variance of few values may be next to nothing.
     assume(not batch_norm or batch * out[0] * out[1] >= 12)
     dtype = draw(st.sampled_from(DTYPES))
     window = (
@@ -276,8 +275,15 @@ def calls(draw: st.DrawFn, op: str) -> tuple[Sample, Tensor, list[str]]:
     )
     if not batch_norm:
         sample = whole(sample, seed)
-    sample = sample.map(lambda t: laid_out(t, draw(layouts)) if t.dim() == 4 else t)
-    output = training_samples.output_of(sample.expected())
+    expected = sample.expected()
+    # Few values may have next to no variance.
+    assume(not batch_norm or expected[2].min().item() > 0.1)
+    output = training_samples.output_of(expected)
+    # PyTorch's backward in float64, where it is called, takes contiguous weights only.
+    kept = sample.args[1] if dtype == torch.float64 else None
+    sample = sample.map(
+        lambda t: laid_out(t, draw(layouts)) if t.dim() == 4 and t is not kept else t
+    )
     grad = training_samples.grad_of(output)
     grad = laid_out(grad if batch_norm else grad.mul_(2).round_(), draw(layouts))
     names = list(training_samples.leaves(sample))
@@ -295,15 +301,14 @@ def test_any_call(op: str, capability: str, data: st.DataObject) -> None:
     found = training_samples.gradients(sample, grad, wanted=wanted)
     assert list(found) == ["output", *wanted]
     if op == "conv2d_batch_norm":
-        # What is left when its terms cancel is rounding, and they are as large as the deviations
-        # are small.
+        # What is left when its terms cancel is rounding, so the bound is not relative to that.
         right = training_samples.exact(sample, grad, wanted=wanted)
-        terms = 1 + (sample.expected()[2].min() + 1e-5).rsqrt().item()
-        bound = 1e-4 if sample.args[0].dtype == torch.float32 else 1e-10
+        bound = 1e-3 if sample.args[0].dtype == torch.float32 else 1e-10
         for name, value in found.items():
-            torch.testing.assert_close(value.double(), right[name], rtol=bound, atol=bound * terms)
+            torch.testing.assert_close(value.double(), right[name], rtol=bound, atol=bound)
     else:
-        same(found, training_samples.gradients(sample, grad, run="expected", wanted=wanted))
+        plain = sample.map(lambda tensor: tensor.contiguous())
+        same(found, training_samples.gradients(plain, grad, run="expected", wanted=wanted))
 
 
 @pytest.mark.parametrize("op", OPS)
