@@ -36,7 +36,7 @@ TORCH_LIBRARY(zoo, m) {
       "SymInt[2] padding, SymInt[2] dilation, SymInt groups, *, str activation, str precision, "
       "bool[4] output_mask) -> (Tensor input, Tensor weight, Tensor bias, Tensor residual)");
   m.def(
-      "conv2d_max_pool2_backward(Tensor grad, Tensor output, Tensor where, Tensor input, "
+      "conv2d_max_pool2_backward(Tensor grad, Tensor? output, Tensor where, Tensor input, "
       "Tensor weight, SymInt[2] stride, SymInt[2] padding, SymInt[2] dilation, SymInt groups, *, "
       "str activation, str precision, bool[3] output_mask) "
       "-> (Tensor input, Tensor weight, Tensor bias)");

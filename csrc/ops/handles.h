@@ -45,7 +45,7 @@ using Conv2dBackward = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor
     std::string_view precision, std::array<bool, 4> output_mask);
 
 using Conv2dMaxPool2Backward = std::tuple<at::Tensor, at::Tensor, at::Tensor>(
-    const at::Tensor& grad, const at::Tensor& output, const at::Tensor& where,
+    const at::Tensor& grad, const OptionalTensor& output, const at::Tensor& where,
     const at::Tensor& input, const at::Tensor& weight, c10::SymIntArrayRef stride,
     c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, c10::SymInt groups,
     std::string_view activation, std::string_view precision, std::array<bool, 3> output_mask);

@@ -1,9 +1,11 @@
 #include "ops/reference.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/avg_pool2d.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
+#include <ATen/ops/div.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/hardsigmoid.h>
@@ -47,8 +49,13 @@ at::Tensor activate(const at::Tensor& input, Activation activation) {
       return at::gelu(input);
     case Activation::hardswish:
       return at::hardswish(input);
-    case Activation::hardsigmoid:
-      return at::hardsigmoid(input);
+    case Activation::hardsigmoid: {
+      if (!at::GradMode::is_enabled()) return at::hardsigmoid(input);
+      // The same of parts that can be differentiated twice: aten::hardsigmoid_backward cannot.
+      const auto wide = c10::promoteTypes(input.scalar_type(), at::kFloat);
+      const at::Tensor sixths = at::relu6(at::add(input.to(wide), 3));
+      return at::div(sixths, 6).to(input.scalar_type());
+    }
     case Activation::leaky_relu:
       return at::leaky_relu(input, 0.01);
   }

@@ -94,6 +94,12 @@ def make(
     return sample
 
 
+def whole(sample: Sample, seed: int = 7) -> Sample:
+    """The same call on a few whole numbers: many are equal, and their sums exact."""
+    generator = torch.Generator().manual_seed(seed)
+    return sample.map(lambda tensor: torch.empty_like(tensor).random_(-2, 3, generator=generator))
+
+
 def leaves(sample: Sample, wanted: Sequence[str] | None = None) -> dict[str, Tensor]:
     """The sample's tensors by name."""
     names = ["input", "weight", "bias"]

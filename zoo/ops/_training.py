@@ -85,7 +85,7 @@ def _(
 @fake("conv2d_max_pool2_backward")
 def _(
     grad: Tensor,
-    output: Tensor,
+    output: Tensor | None,
     where: Tensor,
     input: Tensor,
     weight: Tensor,

@@ -14,10 +14,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;
 
-OptionalTensor optional(const Tensor& tensor) {
-  return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
-}
-
 struct Conv2dBatchNormFunction : torch::autograd::Function<Conv2dBatchNormFunction> {
   static variable_list forward(AutogradContext* ctx, const Tensor& input, const Tensor& weight,
                                const OptionalTensor& bias, const OptionalTensor& bn_weight,
@@ -45,11 +41,13 @@ struct Conv2dBatchNormFunction : torch::autograd::Function<Conv2dBatchNormFuncti
                             bn_bias.value_or(Tensor()), residual.value_or(Tensor()),
                             kept ? output : Tensor(), map, mean, variance});
     ctx->mark_non_differentiable({map, mean, variance});
+    ctx->set_materialize_grads(false);  // zeros as large as the map, for what has no gradient
     return {output, map, mean, variance};
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     static const auto op = handle<Conv2dBatchNormBackward>("zoo::conv2d_batch_norm_backward");
+    if (!grads[0].defined()) return variable_list(13);
     const auto saved = ctx->get_saved_variables();
     const Tensor &input = saved[0], &weight = saved[1], &bias = saved[2], &bn_weight = saved[3],
                  &bn_bias = saved[4], &residual = saved[5];

@@ -24,9 +24,13 @@ struct Conv2dMaxPool2Function : torch::autograd::Function<Conv2dMaxPool2Function
     at::AutoDispatchBelowADInplaceOrView below;
     auto [output, where] =
         op.call(input, weight, bias, stride, padding, dilation, groups, activation, precision);
-    WindowOptions(stride, padding, dilation, groups, activation, precision).save(ctx);
+    const WindowOptions options(stride, padding, dilation, groups, activation, precision);
+    options.save(ctx);
     ctx->saved_data["has_bias"] = bias.has_value();
-    ctx->save_for_backward({input, weight, bias.value_or(Tensor()), output, where});
+    // Without an activation the output may be changed in place, as behind a pool of PyTorch's.
+    const bool kept = options.kind() != Activation::none;
+    ctx->save_for_backward(
+        {input, weight, bias.value_or(Tensor()), kept ? output : Tensor(), where});
     return output;
   }
 
@@ -47,9 +51,9 @@ struct Conv2dMaxPool2Function : torch::autograd::Function<Conv2dMaxPool2Function
                                             {input, weight, bias}, wanted);
       return {found[0], found[1], found[2], {}, {}, {}, {}, {}, {}};
     }
-    auto [to_input, to_weight, to_bias] =
-        op.call(grads[0], saved[3], saved[4], input, weight, options.stride, options.padding,
-                options.dilation, options.groups, options.activation, options.precision, wanted);
+    auto [to_input, to_weight, to_bias] = op.call(
+        grads[0], optional(saved[3]), saved[4], input, weight, options.stride, options.padding,
+        options.dilation, options.groups, options.activation, options.precision, wanted);
     return {to_input, to_weight, to_bias, {}, {}, {}, {}, {}, {}};
   }
 };

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,6 +65,11 @@ struct WindowOptions {
         [&](const Conv2dArgs& args) { return training_declines(input, weight, args) == nullptr; });
   }
 };
+
+// What was saved, if it was.
+inline std::optional<at::Tensor> optional(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+}
 
 // The gradients of `output`, which is made of PyTorch's own ops, that are wanted of `inputs`; they
 // can be differentiated again.

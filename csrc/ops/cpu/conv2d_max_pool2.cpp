@@ -69,11 +69,14 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2(const Tensor& input, const Tensor& w
 // The gradients of the input, weight and bias, as far as wanted.
 template <typename T>
 std::array<Tensor, 3> backward(const Conv2dParams& p, bool exact, const Tensor& grad,
-                               const Tensor& output, const Tensor& where, const Tensor& input,
-                               const Tensor& weight, std::array<bool, 3> wanted) {
+                               const OptionalTensor& output, const Tensor& where,
+                               const Tensor& input, const Tensor& weight,
+                               std::array<bool, 3> wanted) {
   const Parallel threads = training_threads(p);
   const int64_t at_once = images_at_once(p, input);
-  const Tensor grad_rows = rows(grad), output_rows = rows(output), places = where.contiguous();
+  const bool activated = p.activation != Activation::none;
+  const Tensor grad_rows = rows(grad), output_rows = activated ? rows(*output) : grad_rows,
+               places = where.contiguous();
   const Tensor map =
       empty_rows(std::min(at_once, p.batch), p.out_channels, p.out_h, p.out_w, input);
   ChannelSums sums(1, p.out_channels, threads);
@@ -93,7 +96,7 @@ std::array<Tensor, 3> backward(const Conv2dParams& p, bool exact, const Tensor& 
 }
 
 std::tuple<Tensor, Tensor, Tensor> conv2d_max_pool2_backward(
-    const Tensor& grad, const Tensor& output, const Tensor& where, const Tensor& input,
+    const Tensor& grad, const OptionalTensor& output, const Tensor& where, const Tensor& input,
     const Tensor& weight, IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation,
     int64_t groups, std::string_view activation, std::string_view precision,
     std::array<bool, 3> output_mask) {
@@ -104,7 +107,10 @@ std::tuple<Tensor, Tensor, Tensor> conv2d_max_pool2_backward(
   check_training(op, input, weight, args);
   const std::array<int64_t, 4> size{p.batch, p.out_channels, p.out_h / 2, p.out_w / 2};
   check_map(op, "grad", grad, size, input);
-  check_map(op, "output", output, size, input);
+  if (p.activation != Activation::none) {
+    TORCH_CHECK(output, "zoo::", op, ": the activation's derivative needs output");
+    check_map(op, "output", *output, size, input);
+  }
   const std::array<int64_t, 4> places{p.batch, p.out_h / 2, p.out_w / 2, where_bytes(p)};
   TORCH_CHECK(where.scalar_type() == at::kByte && where.sizes() == IntArrayRef(places), "zoo::", op,
               ": where must be that of conv2d_max_pool2: ", IntArrayRef(places), " bytes, not ",
