@@ -57,6 +57,20 @@ void test_edges(const KernelTable& table, int cases) {
       if (direct_packing(weight_size(p), groups) == Packing::gemm) run(p);
     }
   }
+  for (int64_t width : {2, 4, 8}) {  // groups that share a vector
+    for (int64_t panels : {1, 2, 3}) {
+      for (int i = 0; i < 6; ++i) {
+        const int64_t channels = panels * 32;
+        Conv2dParams p =
+            make(random.whole(1, 2), channels, random.whole(3, 9), random.whole(3, 40), channels,
+                 square(random.whole(1, 3), random.whole(1, 2), random.whole(0, 1)), pool());
+        p.groups = channels / width;
+        if (p.out_h == 0 || p.out_w == 0) continue;
+        run_case<float>(random, table, p, Conv2dImpl::direct, /*special=*/i == 5,
+                        Layout::channels_last);
+      }
+    }
+  }
   for (int i = 0; i < cases; ++i) {
     Window w;
     w.kernel_h = random.whole(1, 5);

@@ -31,9 +31,15 @@ struct Direct {
   char* workspace;
 
   int64_t* offsets() const { return reinterpret_cast<int64_t*>(workspace); }
-  char* memory(int32_t thread) const {
-    return workspace + plan.offsets_bytes + thread * plan.thread_bytes();
+  int32_t* places() const { return reinterpret_cast<int32_t*>(workspace + plan.offsets_bytes); }
+  T* group_weights() const {
+    return reinterpret_cast<T*>(workspace + plan.offsets_bytes + plan.places_bytes);
   }
+  char* memory(int32_t thread) const {
+    return workspace + plan.shared_bytes() + thread * plan.thread_bytes();
+  }
+  bool pixel_lanes() const { return plan.lanes == Lanes::pixels; }
+  bool narrow_groups() const { return plan.lanes == Lanes::narrow_groups; }
 
   void set_offsets() const {
     const Window& w = p.window;
@@ -43,7 +49,28 @@ struct Direct {
         const int64_t x = s * w.dilation_w;
         const int64_t tap = r * w.dilation_h * plan.line + x % plan.phases * plan.phase +
                             x / plan.phases * plan.column;
-        for (int64_t c = 0; c < p.in_channels / p.groups; ++c) *to++ = tap + c * plan.channel;
+        for (int64_t c = 0; c < p.in_channels / p.groups; ++c) {
+          *to++ = tap + (narrow_groups() ? 0 : c * plan.channel);
+        }
+      }
+    }
+  }
+
+  // Of narrow groups: which lane sees which channel of a vector, and the weights of several groups
+  // in one panel.
+  void join_groups() const {
+    const int64_t group = p.in_channels / p.groups;
+    for (int64_t c = 0; c < group; ++c) {
+      for (int64_t i = 0; i < kLanes; ++i) {
+        places()[c * kLanes + i] = static_cast<int32_t>(i / group * group + c);
+      }
+    }
+    for (int64_t g = 0; g < p.groups; ++g) {
+      const int64_t first = g * group;
+      const T* from = weight + g * plan.depth * kPanel;
+      T* to = group_weights() + first / kPanel * plan.depth * kPanel + first % kPanel;
+      for (int64_t k = 0; k < plan.depth; ++k, from += kPanel, to += kPanel) {
+        for (int64_t i = 0; i < group; ++i) to[i] = from[i];
       }
     }
   }
@@ -97,6 +124,18 @@ struct Direct {
     }
   }
 
+  // The same of a panel's channels alone, which lie together.
+  [[gnu::noinline]] void fill_panel_line(const T* row, int64_t w0, int64_t panel, T* line) const {
+    if (row == nullptr) return zero(line, plan.line);
+    const int64_t begin = clamp(-w0, 0, plan.in_columns);
+    const int64_t end = clamp(p.in_w - w0, begin, plan.in_columns);
+    zero(line, begin * kPanel);
+    const T* from = row + (w0 + begin) * p.input.w + panel * kPanel;
+    for (int64_t x = begin; x < end; ++x, from += p.input.w)
+      gather(line + x * kPanel, from, 1, kPanel);
+    zero(line + end * kPanel, (plan.in_columns - end) * kPanel);
+  }
+
   // The input of a block; returns where that of its first output is.
   const T* lines(int64_t image, Range ys, Range xs, int32_t thread) const {
     const Window& w = p.window;
@@ -106,8 +145,14 @@ struct Direct {
     const int64_t rows = (ys.end - ys.begin - 1) * w.stride_h + (w.kernel_h - 1) * w.dilation_h + 1;
     for (int64_t r = 0; r < rows; ++r) {
       const bool inside = h0 + r >= 0 && h0 + r < p.in_h;
-      fill_line(inside ? input + image * p.input.n + (h0 + r) * p.input.h : nullptr, w0,
-                to + r * plan.line);
+      const T* const row = inside ? input + image * p.input.n + (h0 + r) * p.input.h : nullptr;
+      if (narrow_groups()) {
+        for (int64_t panel = 0; panel < plan.panels; ++panel) {
+          fill_panel_line(row, w0, panel, to + panel * plan.panel + r * plan.line);
+        }
+      } else {
+        fill_line(row, w0, to + r * plan.line);
+      }
     }
     return to;
   }
@@ -128,7 +173,7 @@ struct Direct {
     row.last = kLanes;
     row.extra = nullptr;
     row.least = least_of<T>(Activation::none);
-    kTiles.run(plan.pixel_lanes, vecs, rows)(row, 1);
+    kTiles.run(plan.lanes, vecs, rows)(row, 1);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < lanes; j += kLanes) {
         const int64_t n = lesser(kLanes, lanes - j);
@@ -144,8 +189,8 @@ struct Direct {
   // `count` tiles side by side, `pixels` apart; `row` moves on behind them.
   void tiles(DirectRow<T>& row, const Out& out, int64_t count, int64_t pixels, int64_t rows,
              int64_t vecs, int64_t lanes) const {
-    const int64_t to_pixel = plan.pixel_lanes ? out.lane : out.row;
-    const int64_t extra_pixel = plan.pixel_lanes ? out.extra_lane : out.extra_row;
+    const int64_t to_pixel = pixel_lanes() ? out.lane : out.row;
+    const int64_t extra_pixel = pixel_lanes() ? out.extra_lane : out.extra_row;
     const auto advance = [&](int64_t n) {
       row.x += n * row.step;
       row.to += n * to_pixel;
@@ -153,9 +198,9 @@ struct Direct {
     };
     row.last = lanes - (vecs - 1) * kLanes;
     if (out.straight) {
-      kTiles.run(plan.pixel_lanes, vecs, rows)(row, count);
+      kTiles.run(plan.lanes, vecs, rows)(row, count);
       if (!is_simple(p.activation)) {
-        const bool across = plan.pixel_lanes;  // tiles side by side lengthen the rows
+        const bool across = pixel_lanes();  // tiles side by side lengthen the rows
         activate_rows(p.activation, row.to, across ? rows : rows * count, out.row,
                       across ? lanes * count : lanes);
       }
@@ -166,7 +211,7 @@ struct Direct {
 
   // A row of `pixels` outputs of `filters` filters, as many as a tile has.
   void line(DirectRow<T> row, const Out& out, int64_t pixels, int64_t filters) const {
-    if (!plan.pixel_lanes) {
+    if (!pixel_lanes()) {
       const int64_t vecs = ceil_div(filters, kLanes);
       const int64_t count = ceil_div(pixels, direct_rows<T>(vecs));
       const int64_t size = pixels / count, longer = pixels % count;
@@ -191,6 +236,7 @@ struct Direct {
 
   // Of a panel, or one behind the last.
   int64_t first_channel(int64_t panel) const {
+    if (narrow_groups()) return panel * kPanel;
     return panel / plan.group_panels * (p.out_channels / p.groups) +
            panel % plan.group_panels * kPanel;
   }
@@ -201,30 +247,38 @@ struct Direct {
     DirectRow<T> row;
     row.depth = plan.depth;
     row.offsets = offsets();
-    row.step = plan.pixel_lanes ? 1 : p.window.stride_w * plan.column;
+    row.places = places();
+    row.group = p.in_channels / p.groups;
+    row.step = pixel_lanes() ? 1 : p.window.stride_w * plan.column;
     row.least = least_of<T>(p.activation);
     const Strides &o = target.strides, &e = p.residual;
-    Out out = plan.pixel_lanes ? Out{o.c, o.w, e.c, e.w, false} : Out{o.w, o.c, e.w, e.c, false};
+    Out out = pixel_lanes() ? Out{o.c, o.w, e.c, e.w, false} : Out{o.w, o.c, e.w, e.c, false};
     out.straight = out.lane == 1 && (residual == nullptr || out.extra_lane == 1);
     row.to_row = out.row;
     row.extra_row = out.extra_row;
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
       const int64_t group = panel / plan.group_panels, first = first_channel(panel);
-      const int64_t filters = lesser(kPanel, (group + 1) * (p.out_channels / p.groups) - first);
-      const T* const x = lines_of_all + group * (p.in_channels / p.groups) * plan.channel;
+      const int64_t filters =
+          narrow_groups() ? kPanel
+                          : lesser(kPanel, (group + 1) * (p.out_channels / p.groups) - first);
+      const T* const x =
+          lines_of_all + (narrow_groups() ? panel * plan.panel
+                                          : group * (p.in_channels / p.groups) * plan.channel);
+      const T* const weights = narrow_groups() ? group_weights() : weight;
       alignas(64) T shift[kPanel] = {};
       if (bias != nullptr) {
         __builtin_memcpy(shift, bias + first, static_cast<std::size_t>(filters) * sizeof(T));
       }
-      const int64_t width = plan.pixel_lanes ? V::kTileRows : kTileLanes;
+      const int64_t width = pixel_lanes() ? V::kTileRows : kTileLanes;
       const int64_t parts = ceil_div(filters, width);
       for (int64_t i = 0; i < parts; ++i) {
-        const Range some = plan.pixel_lanes ? part(filters, parts, i)
-                                            : Range{i * width, lesser((i + 1) * width, filters)};
-        row.b = weight + panel * plan.depth * kPanel + some.begin;
+        const Range some = pixel_lanes() ? part(filters, parts, i)
+                                         : Range{i * width, lesser((i + 1) * width, filters)};
+        row.b = weights + panel * plan.depth * kPanel + some.begin;
         row.shift = shift + some.begin;
         for (int64_t y = ys.begin; y < ys.end; ++y) {
-          row.x = x + (y - ys.begin) * p.window.stride_h * plan.line;
+          row.x = x + (y - ys.begin) * p.window.stride_h * plan.line +
+                  (narrow_groups() ? some.begin : 0);
           row.to = target.at(image, first + some.begin, y, xs.begin);
           row.extra = residual == nullptr
                           ? nullptr
@@ -278,7 +332,7 @@ struct Direct {
 template <typename T>
 int64_t direct_workspace_bytes(const Conv2dParams& params, int32_t threads) {
   const DirectPlan plan = plan_direct<T>(join_rows(params), threads);
-  return plan.offsets_bytes + plan.thread_bytes() * threads;
+  return plan.shared_bytes() + plan.thread_bytes() * threads;
 }
 
 template <typename T>
@@ -288,6 +342,7 @@ void direct_run(const Conv2dParams& params, const T* input, const T* weight, con
   const DirectPlan plan = plan_direct<T>(p, parallel.threads);
   const Direct<T> direct{p, plan, input, weight, bias, residual, static_cast<char*>(workspace)};
   direct.set_offsets();
+  if (direct.narrow_groups()) direct.join_groups();
   if (p.pool == Pool::none) {
     direct.plain(output, parallel);
   } else {

@@ -2,14 +2,15 @@
 #pragma once
 
 #include "common.inc.h"
+#include "conv2d_direct_tile.inc.h"
 #include "conv2d_pooled.inc.h"
 
 namespace zoo {
 namespace {
 
 struct DirectPlan {
-  bool pixel_lanes;  // otherwise lanes are filters
-  bool in_place;     // blocks read the input itself; otherwise lines, copied and padded
+  Lanes lanes;
+  bool in_place;  // blocks read the input itself; otherwise lines, copied and padded
   int64_t depth, group_panels, panels;  // products an output, panels of a group and of all
   int64_t slice_panels, slices;         // panels in a unit (at most)
   int64_t rows, row_blocks;             // rows of outputs in a block (at most)
@@ -18,10 +19,13 @@ struct DirectPlan {
   // Of a block's input: column x is at x % phases * phase + x / phases * column.
   int64_t phases, phase;
   int64_t line, column, channel;
+  int64_t panel;  // of narrow groups: from a panel's channels to the next one's
   PooledPlan pooled;
-  // Parts of the workspace, in bytes; the offsets are shared, the others each thread's own.
-  int64_t offsets_bytes, lines_bytes, map_bytes;
+  // Parts of the workspace, in bytes; offsets, places and weights (those of narrow groups, put
+  // together) are shared, the others each thread's own.
+  int64_t offsets_bytes, places_bytes, weights_bytes, lines_bytes, map_bytes;
 
+  int64_t shared_bytes() const { return offsets_bytes + places_bytes + weights_bytes; }
   int64_t thread_bytes() const { return lines_bytes + map_bytes; }
 };
 
@@ -38,6 +42,17 @@ inline Conv2dParams join_rows(Conv2dParams p) {
   return p;
 }
 
+// Whether groups have as many channels as filters, so few that a group alone would leave half the
+// lanes of a vector empty: then a panel is of several groups.
+template <typename T>
+bool narrow_groups(const Conv2dParams& p) {
+  constexpr int64_t kLanes = Vec<T>::kLanes;
+  const int64_t group = p.in_channels / p.groups;
+  return group > 1 && 2 * group <= kLanes && kLanes % group == 0 &&
+         p.in_channels == p.out_channels && p.out_channels % kPanel == 0 && p.input.c == 1 &&
+         p.output.c == 1;
+}
+
 template <typename T>
 DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
   constexpr int64_t kLanes = Vec<T>::kLanes, kElement = sizeof(T);
@@ -52,7 +67,12 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
   plan.group_panels = ceil_div(p.out_channels / p.groups, kPanel);
   plan.panels = p.groups * plan.group_panels;
   // A pool reads a map of channels together more quickly, and writes any output.
-  plan.pixel_lanes = !pool && p.output.w == 1 && p.output.c != 1 && 2 * p.out_w > kLanes;
+  const bool pixel_lanes = !pool && p.output.w == 1 && p.output.c != 1 && 2 * p.out_w > kLanes;
+  plan.lanes = pixel_lanes ? Lanes::pixels : Lanes::filters;
+  if (narrow_groups<T>(p)) {
+    plan.lanes = Lanes::narrow_groups;
+    plan.group_panels = plan.panels = p.out_channels / kPanel;
+  }
 
   // Columns and then rows, as many as fit.
   const auto seen = [](int64_t out, int64_t stride, int64_t kernel, int64_t dilation) {
@@ -92,7 +112,7 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
   plan.in_place = w.pad_h == 0 && w.pad_w == 0 &&
                   seen(p.out_h, w.stride_h, w.kernel_h, w.dilation_h) <= p.in_h &&
                   seen(p.out_w, w.stride_w, w.kernel_w, w.dilation_w) <= p.in_w;
-  if (plan.pixel_lanes) {
+  if (pixel_lanes) {
     // Whole vectors have to be inside.
     plan.in_place =
         plan.in_place && p.input.w * w.stride_w == 1 && p.out_w / plan.column_blocks >= kLanes;
@@ -102,13 +122,20 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
     plan.line = p.input.h;
     plan.column = p.input.w;
     plan.channel = p.input.c;
-  } else if (plan.pixel_lanes) {
+    plan.panel = kPanel;
+  } else if (pixel_lanes) {
     // Columns that neighbouring outputs see side by side; a vector may read beyond the last.
     plan.phases = w.stride_w;
     plan.column = 1;
     plan.channel = ceil_div(plan.in_columns, plan.phases) + kLanes;
     plan.phase = p.in_channels * plan.channel;
     plan.line = plan.phases * plan.phase;
+  } else if (plan.lanes == Lanes::narrow_groups) {
+    // A panel sees its own channels only: were pixels whole, these would lie in a few places of L1.
+    plan.channel = 1;
+    plan.column = kPanel;
+    plan.line = plan.in_columns * kPanel;
+    plan.panel = plan.in_rows * plan.line;
   } else if (p.input.c == 1 || p.in_channels == 1) {
     plan.channel = 1;
     plan.column = p.in_channels;
@@ -119,9 +146,15 @@ DirectPlan plan_direct(const Conv2dParams& p, int32_t threads) {
     plan.line = plan.in_columns * p.in_channels;
   }
   plan.offsets_bytes = round_up(plan.depth * int64_t{sizeof(int64_t)}, 64);
+  if (plan.lanes == Lanes::narrow_groups) {
+    plan.places_bytes = p.in_channels / p.groups * kLanes * int64_t{sizeof(int32_t)};
+    plan.places_bytes = round_up(plan.places_bytes, 64);
+    plan.weights_bytes = plan.panels * plan.depth * kPanel * kElement;
+  }
   // Copies end with whole vectors.
   plan.lines_bytes =
       plan.in_place ? 0 : round_up((plan.in_rows * plan.line + kLanes) * kElement, 64);
+  if (plan.lanes == Lanes::narrow_groups) plan.lines_bytes *= plan.panels;
   if (pool) {
     plan.pooled = plan_pooled(p, p.batch * plan.slices, plan.rows, threads);
     plan.map_bytes = plan.pooled.map_rows * p.out_w * plan.slice_panels * kPanel * kElement;

@@ -6,12 +6,18 @@
 namespace zoo {
 namespace {
 
-// Tiles side by side in one row of outputs. A tile has rows and lanes: either lanes are filters and
-// rows are pixels, or lanes are pixels and rows are filters.
+// What the lanes of a tile are; its rows are the other of the two. Filters of narrow groups see the
+// channels of their own groups: as many as there are filters in a group, so that a vector of
+// filters sees a vector of channels, each lane one of those.
+enum class Lanes : int32_t { filters, pixels, narrow_groups };
+
+// Tiles side by side in one row of outputs.
 template <typename T>
 struct DirectRow {
   int64_t depth;
   const int64_t* offsets;  // of each depth's input, from the one of the first pixel
+  const int32_t* places;   // of narrow groups: [group][lanes], the channel that each lane sees
+  int64_t group;           // of narrow groups: channels of one, a power of two
   const T* x;              // the input of the first pixel
   int64_t step;            // from pixel to pixel; 1 where lanes are pixels
   const T* b;              // [depth][kPanel], from the first filter on
@@ -25,9 +31,10 @@ struct DirectRow {
 };
 
 // `count` tiles of R rows and kVecs vectors.
-template <typename T, bool kPixelLanes, int R, int kVecs>
+template <typename T, Lanes kTile, int R, int kVecs>
 void direct_tiles(const DirectRow<T>& row, int64_t count) {
   using V = Vec<T>;
+  constexpr bool kPixelLanes = kTile == Lanes::pixels;
   constexpr int64_t kLanes = V::kLanes, kPixels = kPixelLanes ? kVecs * kLanes : R;
   const T* x = row.x;
   const T* extra = row.extra;
@@ -47,6 +54,7 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
     }
     const T* b = row.b;
     const int64_t* const end = row.offsets + row.depth;
+    const int32_t* places = row.places;
     for (const int64_t* k = row.offsets; k < end; ++k, b += kPanel) {
       const T* const lanes = kPixelLanes ? x + *k : b;
       const T* const single = kPixelLanes ? b : x + *k;
@@ -55,9 +63,21 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
       for (int j = 0; j < kVecs; ++j) column[j] = V::load(lanes + j * kLanes);
       ZOO_UNROLL
       for (int i = 0; i < R; ++i) {
-        const V one = V::broadcast(single[i * step]);
-        ZOO_UNROLL
-        for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(one, column[j], sum[i][j]);
+        const T* const seen = single + i * step;
+        if constexpr (kTile == Lanes::narrow_groups) {
+          ZOO_UNROLL
+          for (int j = 0; j < kVecs; ++j) {
+            sum[i][j] = fma(permute(V::load(seen + j * kLanes), places), column[j], sum[i][j]);
+          }
+        } else {
+          const V one = V::broadcast(*seen);
+          ZOO_UNROLL
+          for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(one, column[j], sum[i][j]);
+        }
+      }
+      if constexpr (kTile == Lanes::narrow_groups) {
+        places += kLanes;
+        if (places == row.places + row.group * kLanes) places = row.places;
       }
     }
     if (extra != nullptr) {
@@ -98,19 +118,24 @@ constexpr int64_t direct_rows(int64_t vecs) {
 template <typename T>
 struct DirectTiles {
   using Run = void (*)(const DirectRow<T>& row, int64_t count);
-  Run one[2][direct_rows<T>(1)], two[2][direct_rows<T>(2)];  // [lanes are pixels][rows - 1]
+  Run one[2][direct_rows<T>(1)], two[3][direct_rows<T>(2)];  // [lanes are][rows - 1]
 
   template <int... I, int... J>
   static constexpr DirectTiles make(Indices<I...>, Indices<J...>) {
     static_assert(Vec<T>::kTileVecs == 2);
-    return {{{direct_tiles<T, false, I + 1, 1>...}, {direct_tiles<T, true, I + 1, 1>...}},
-            {{direct_tiles<T, false, J + 1, 2>...}, {direct_tiles<T, true, J + 1, 2>...}}};
+    return {{{direct_tiles<T, Lanes::filters, I + 1, 1>...},
+             {direct_tiles<T, Lanes::pixels, I + 1, 1>...}},
+            {{direct_tiles<T, Lanes::filters, J + 1, 2>...},
+             {direct_tiles<T, Lanes::pixels, J + 1, 2>...},
+             {direct_tiles<T, Lanes::narrow_groups, J + 1, 2>...}}};
   }
   static constexpr DirectTiles make() {
     return make(IndicesTo<direct_rows<T>(1)>{}, IndicesTo<direct_rows<T>(2)>{});
   }
-  Run run(bool pixel_lanes, int64_t vecs, int64_t rows) const {
-    return vecs == 1 ? one[pixel_lanes][rows - 1] : two[pixel_lanes][rows - 1];
+  // Narrow groups take two vectors.
+  Run run(Lanes lanes, int64_t vecs, int64_t rows) const {
+    const int32_t i = static_cast<int32_t>(lanes);
+    return vecs == 1 ? one[i][rows - 1] : two[i][rows - 1];
   }
 };
 

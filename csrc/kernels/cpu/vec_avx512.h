@@ -61,6 +61,9 @@ struct Vec<float> {
         _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
     return {_mm512_permutex2var_ps(a.v, places, b.v)};
   }
+  friend Vec permute(Vec x, const int32_t* places) {
+    return {_mm512_permutexvar_ps(_mm512_loadu_si512(places), x.v)};
+  }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, first(n), v); }
 

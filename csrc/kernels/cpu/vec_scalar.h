@@ -46,6 +46,12 @@ struct Vec {
     }
     return r;
   }
+  // Lane i is x[places[i]].
+  friend Vec permute(Vec x, const int32_t* places) {
+    Vec r;
+    for (int64_t i = 0; i < kLanes; ++i) r.v[i] = x.v[places[i]];
+    return r;
+  }
   void store(T* p) const { __builtin_memcpy(p, &v, sizeof(v)); }
   void store(T* p, int64_t n) const {
     for (int64_t i = 0; i < n; ++i) p[i] = v[i];
