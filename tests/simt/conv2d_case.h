@@ -154,9 +154,9 @@ inline Conv2dParams random_conv2d(Random& random) {
 }
 
 template <typename T, bool kMatrices>
-void random_cases(int cases, uint64_t seed) {
+void random_cases(int count, uint64_t seed) {
   Random random(seed);
-  for (int i = 0; i < cases; ++i) {
+  for (int i = 0; i < cases(count); ++i) {
     Conv2dParams p = random_conv2d(random);
     const bool pooled = p.pool != Pool::none;
     const Shape map{p.batch, p.out_channels, p.out_h, p.out_w};

@@ -78,7 +78,17 @@ int apart(const std::function<int()>& body, std::string* messages = nullptr);
 // a kernel under the given order and returns how many results are wrong.
 void test_removals(const char* kernel, const std::function<int(Run&)>& launch);
 
+// How many cases to run; the thread sanitizer takes ten times as long for each.
+constexpr int cases(int count) {
+#ifdef ZOO_TSAN
+  return count / 8;
+#else
+  return count;
+#endif
+}
+
 void test_harness();
+void test_races();
 void test_elements();
 void test_plans();
 void test_conv2d();

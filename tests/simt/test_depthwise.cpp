@@ -71,9 +71,9 @@ Conv2dParams random_depthwise(Random& random) {
 }
 
 template <typename T>
-void random_cases(int cases, uint64_t seed) {
+void random_cases(int count, uint64_t seed) {
   Random random(seed);
-  for (int i = 0; i < cases; ++i) {
+  for (int i = 0; i < cases(count); ++i) {
     const Conv2dParams p = random_depthwise(random);
     const int64_t k = p.window.kernel_h;
     Run run = random_run(random);

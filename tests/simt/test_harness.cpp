@@ -184,6 +184,43 @@ void test_harness() {
   matrices();
 }
 
+// The thread sanitizer sees a race whatever the order in which threads happened to run: here each
+// thread reads what the one before it wrote, which in this order goes well. And it does not see one
+// where a barrier, a shuffle or a product of matrices keeps threads apart.
+void test_races() {
+  const auto run = [](const std::function<void(Context&, float*, float*)>& body) {
+    std::string messages;
+    apart(
+        [&] {
+          std::vector<float> in(64, 1), out(64);
+          Run run;
+          run_block(run, [&](Context& ctx) { body(ctx, in.data(), out.data()); });
+          return 0;
+        },
+        &messages);
+    return messages.find("data race") != std::string::npos;
+  };
+  const auto before = [](Context& ctx) { return ctx.thread() > 0 ? ctx.thread() - 1 : 0; };
+  CHECK(run([=](Context& ctx, float* in, float* out) {
+    auto& shared = ctx.shared<Numbers64>();
+    shared.x[ctx.thread()] = in[ctx.thread()];
+    out[ctx.thread()] = shared.x[before(ctx)];
+  }));
+  CHECK(!run([=](Context& ctx, float* in, float* out) {
+    auto& shared = ctx.shared<Numbers64>();
+    shared.x[ctx.thread()] = in[ctx.thread()];
+    ctx.sync();
+    out[ctx.thread()] = shared.x[before(ctx)];
+  }));
+  CHECK(run([=](Context& ctx, float*, float* out) {
+    out[0] = 1;
+    (void)ctx;
+  }));
+  CHECK(!run([=](Context& ctx, float* in, float* out) {
+    out[ctx.thread()] = ctx.shfl_xor(in[ctx.thread()], 1);
+  }));
+}
+
 // Rounding on the host, which stands in for the device's: every half and bfloat16 is itself, and
 // what lies between two goes to the nearer, or the even one.
 void test_elements() {

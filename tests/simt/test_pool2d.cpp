@@ -103,9 +103,9 @@ Pool2dParams random_pool2d(Random& random, Pool kind) {
 }
 
 template <typename T>
-void random_cases(int cases, uint64_t seed) {
+void random_cases(int count, uint64_t seed) {
   Random random(seed);
-  for (int i = 0; i < cases; ++i) {
+  for (int i = 0; i < cases(count); ++i) {
     const Pool kind = i % 2 == 0 ? Pool::max : Pool::avg;
     const Pool2dParams p = random_pool2d(random, kind);
     Run run = random_run(random);

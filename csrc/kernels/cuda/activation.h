@@ -37,4 +37,19 @@ ZOO_DEVICE float activate(Activation activation, float x) {
   return x;
 }
 
+// Some values in registers. Activations other than ReLU go over them in shared memory, where `own`
+// is this thread's: a loop can walk over that, but not over registers, each of which would need a
+// copy of exp, tanh and erf.
+template <int32_t kCount>
+ZOO_DEVICE void activate(Activation activation, float* values, float* own) {
+  if (activation == Activation::none) return;
+  if (activation == Activation::relu) {
+    ZOO_UNROLL for (int32_t i = 0; i < kCount; ++i) values[i] = values[i] < 0 ? 0 : values[i];
+    return;
+  }
+  ZOO_UNROLL for (int32_t i = 0; i < kCount; ++i) own[i] = values[i];
+  ZOO_ROLLED for (int32_t i = 0; i < kCount; ++i) own[i] = activate(activation, own[i]);
+  ZOO_UNROLL for (int32_t i = 0; i < kCount; ++i) values[i] = own[i];
+}
+
 }  // namespace zoo::cuda

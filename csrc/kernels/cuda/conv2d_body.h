@@ -53,10 +53,10 @@ struct Outputs {
     }
   }
 
-  // activation(values + bias + residual)
+  // activation(values + bias + residual); `own` is where the values are in the tile.
   template <typename Context>
   ZOO_DEVICE void finish(const Context& ctx, const T* bias, const T* residual, const Pixel& at,
-                         float* values) const {
+                         float* values, float* own) const {
     if (bias != nullptr) {
       const T* from = bias + static_cast<int64_t>(group) * p.filters + filter;
       ZOO_UNROLL for (int32_t i = 0; i < kChunk; ++i) {
@@ -74,7 +74,7 @@ struct Outputs {
         }
       }
     }
-    ZOO_UNROLL for (int32_t i = 0; i < kChunk; ++i) values[i] = activate(p.activation, values[i]);
+    activate<kChunk>(p.activation, values, own);
   }
 
  private:
@@ -149,7 +149,7 @@ ZOO_DEVICE void conv2d_body(Context& ctx, const Conv2dProblem& p, const T* input
     const Outputs<T> outputs{p, ctx.block_z(), filter, p.filters - filter};
     float values[kChunk];
     ZOO_UNROLL for (int32_t i = 0; i < kChunk; ++i) values[i] = shared.map[row][column + i];
-    outputs.finish(ctx, bias, residual, pixel, values);
+    outputs.finish(ctx, bias, residual, pixel, values, &shared.map[row][column]);
     if constexpr (kPooled) {
       ZOO_UNROLL for (int32_t i = 0; i < kChunk; ++i) shared.map[row][column + i] = values[i];
     } else {

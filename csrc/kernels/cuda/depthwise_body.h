@@ -16,6 +16,7 @@ struct alignas(128) DepthwiseShared {
   static constexpr int32_t kSeenW = (Shape::kColumns - 1) * kStride + kKernel;
   float input[kSeenH][kSeenW][Shape::kChannels];
   float weight[kKernel][kKernel][Shape::kChannels];
+  float own[Shape::kThreads][4];  // see activate()
 };
 
 // The part of a map's channels [first, first + 32) from (top, left) on, zeros beyond the map. With
@@ -117,10 +118,9 @@ ZOO_DEVICE void depthwise_body(Context& ctx, const DepthwiseProblem& p, const T*
     if (x0 + x + j >= p.out_w) break;
     T* to = output + image * p.output.n + (first + c) * p.output.c + (y0 + y) * p.output.h +
             (x0 + x + j) * p.output.w;
+    activate<4>(p.activation, sums[j], shared.own[ctx.thread()]);
     T values[4];
-    ZOO_UNROLL for (int32_t i = 0; i < 4; ++i) {
-      values[i] = from_float<T>(activate(p.activation, sums[j][i]));
-    }
+    ZOO_UNROLL for (int32_t i = 0; i < 4; ++i) values[i] = from_float<T>(sums[j][i]);
     if (p.stores_quads && first + c + 4 <= p.channels) {
       ctx.store_quad(to, values);
     } else {

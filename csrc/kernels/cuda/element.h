@@ -11,9 +11,11 @@
 // What kernels consist of. Without nvcc it is plain C++, which tests/simt runs on the host.
 #define ZOO_DEVICE __device__ __forceinline__
 #define ZOO_UNROLL _Pragma("unroll")
+#define ZOO_ROLLED _Pragma("unroll 1")
 #else
 #define ZOO_DEVICE inline
 #define ZOO_UNROLL
+#define ZOO_ROLLED
 #endif
 
 namespace zoo::cuda {
