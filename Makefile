@@ -66,7 +66,7 @@ ctest: install
 
 # The CUDA kernels' bodies on the host: neither CUDA nor a GPU.
 simt:
-	$(MAKE) $(JOBS) -C tests/simt test
+	$(MAKE) $(JOBS) -C tests/simt test races
 
 # Where there is no nvcc, it says so and passes.
 cuda-check:
