@@ -1,5 +1,6 @@
 # make run     environment, build, and the main job on real photographs
 # make test    environment, build, and all tests
+# make cuda-check  nvcc's report on the CUDA kernels against their budget: ARCHS="80 120" chooses
 # make check   format, lint, types, layers, symbols of the kernel objects
 # make bench-env  .venv-bench: zoo beside the inference engines, as plugins
 # make keras-env  .venv-keras: Keras on TensorFlow, for benchmarks/training_step.py
@@ -16,11 +17,11 @@ JOBS   := -j$(shell nproc 2>/dev/null || echo 2)
 PLUGINS := plugins/zoo-timm plugins/zoo-efficientnet-lite
 ENGINES := plugins/zoo-onnxruntime plugins/zoo-openvino plugins/zoo-ncnn plugins/zoo-mnn
 
-CPP_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
+CPP_FILES := $(shell find csrc tests/csrc tests/simt -name '*.cpp' -o -name '*.h' -o -name '*.cu*')
 SOURCES   := setup.py $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test pytest ctest check format asan bench bench-env keras-env test-engines wheel wheel-check clean
+.PHONY: help install run test pytest ctest simt cuda-check check format asan bench bench-env keras-env test-engines wheel wheel-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -55,7 +56,7 @@ run: install
 
 # --- tests and checks --------------------------------------------------------------------------
 
-test: pytest ctest
+test: pytest ctest simt
 
 pytest: install
 	$(BIN)/python -m pytest
@@ -63,6 +64,14 @@ pytest: install
 # The kernels alone, without torch: as they are, then under the address and UB sanitizers.
 ctest: install
 	$(MAKE) $(JOBS) -C tests/csrc test asan PYTHON=$(abspath $(BIN)/python)
+
+# The CUDA kernels' bodies on the host: neither CUDA nor a GPU.
+simt:
+	$(MAKE) $(JOBS) -C tests/simt test races
+
+# Where there is no nvcc, it says so and passes.
+cuda-check:
+	$(MAKE) $(JOBS) -C tests/simt cuda-check PYTHON=$(PYTHON)
 
 asan: install
 	$(MAKE) -C tests/csrc asan PYTHON=$(abspath $(BIN)/python)

@@ -136,7 +136,7 @@ void test_selection() {
   CHECK(chosen(grouped) == Conv2dImpl::direct);
   grouped.groups = 2;
   CHECK(chosen(grouped) == Conv2dImpl::gemm);  // 1152 deep
-  // What packing at each call would cost more than it gains is left to PyTorch, if that is plain.
+  // What packing at each call would cost more than it gains is left to PyTorch.
   const auto unpacked = [](const Conv2dParams& p) {
     return select_conv2d(p, {DType::float32, /*exact=*/true, /*prepacked=*/false});
   };
@@ -146,6 +146,8 @@ void test_selection() {
   CHECK(!builtin_wins(last, {DType::float32, true, true}));
   CHECK(!builtin_wins(last, {DType::float64, true, false}));
   last.activation = Activation::relu;
+  CHECK(unpacked(last) == Conv2dImpl::aten);
+  last.pool = Pool::max;
   CHECK(unpacked(last) == Conv2dImpl::gemm);
   Conv2dParams shallow = make(1, 64, 56, 56, 256, square(1, 1, 0));
   shallow.input = {64 * 56 * 56, 1, 56 * 64, 64};
