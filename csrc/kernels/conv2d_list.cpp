@@ -23,14 +23,13 @@ const char* depthwise_declines(const Conv2dParams& p, const Conv2dWish& wish) {
 // over tiles of side x side outputs: in products of one tile with all filters at one point. Reading
 // the weights costs as much as a few tiles, or where they do not fit in cache many; packing them
 // costs more still, transforming them most. Fitted to measurements of 8 to 512 channels on maps of
-// 4 to 56 (Zen 3 with AVX2; transforming them on a Xeon with AVX-512, where it costs more).
+// 4 to 56 (Zen 3, AVX2; on a Xeon with AVX-512 transforming them costs more).
 double cost(const Conv2dParams& p, const Conv2dWish& wish, int64_t points, int64_t side) {
   const auto tiles = [&](int64_t out) { return static_cast<double>((out + side - 1) / side); };
   const double weights = static_cast<double>(p.out_channels) * static_cast<double>(p.in_channels);
-  const double packed = weights * static_cast<double>(points);
-  const bool transformed = side > 1, fits = transformed ? packed < (4 << 20) : packed <= (4 << 20);
-  const double reading = packed <= (4 << 20) ? 3 : 16;
-  const double packing = wish.prepacked ? 0 : transformed ? (fits ? 72 : 100) : fits ? 8 : 36;
+  const bool fits = weights * static_cast<double>(points) <= (4 << 20), transformed = side > 1;
+  const double reading = fits ? 3 : 16;
+  const double packing = wish.prepacked ? 0 : transformed ? (fits ? 32 : 100) : fits ? 8 : 36;
   return static_cast<double>(points) *
          (static_cast<double>(p.batch) * tiles(p.out_h) * tiles(p.out_w) + reading + packing);
 }
@@ -113,13 +112,13 @@ Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish) {
 // What our matrix products cost beyond PyTorch's own (oneDNN's), in nanoseconds: packing each
 // weight, turning over what is not in channels_last (oneDNN does not, for 1x1 windows), and a
 // little at each product of a deep sum; less what PyTorch's call costs before it multiplies, and
-// passing over its output again for an activation. Fitted to the layers of ResNet-50, MobileNet,
+// passing over its output again for a ReLU. Fitted to the layers of ResNet-50, MobileNet,
 // ConvNeXt and VGG at batch 1 and 8 in both memory formats (Zen 3 with AVX2; a Xeon with AVX-512
 // agrees).
 bool builtin_wins(const Conv2dParams& p, const Conv2dWish& wish) {
-  constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000,
-                   kActivation = 0.2;
-  if (wish.prepacked || p.pool != Pool::none || p.groups != 1) return false;
+  constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000, kRelu = 0.2;
+  const bool plain = p.activation == Activation::none || p.activation == Activation::relu;
+  if (wish.prepacked || p.pool != Pool::none || !plain || p.groups != 1) return false;
   if (wish.dtype != DType::float32) return false;
   const auto count = [](auto... sizes) { return (static_cast<double>(sizes) * ...); };
   const WeightSize size = weight_size(p);
@@ -129,7 +128,7 @@ bool builtin_wins(const Conv2dParams& p, const Conv2dWish& wish) {
   const bool pointwise = size.kernel_h == 1 && size.kernel_w == 1;
   const bool turned = p.input.c != 1 && p.in_channels > 1;
   double cost = kPacking * each * count(p.out_channels) - kCall;
-  if (p.activation != Activation::none) cost -= kActivation * out;
+  if (p.activation == Activation::relu) cost -= kRelu * out;
   if (pointwise && turned) cost += kTurning * (in + out);
   if (each > 256) cost += (pointwise ? kProduct : kProduct / 4) * each * out;
   return cost > 0;

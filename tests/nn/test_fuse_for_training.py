@@ -56,7 +56,9 @@ def step(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return output.detach(), x.grad
 
 
-def agree(model: nn.Module, x: Tensor, rtol: float = 1e-9, chains: int | None = 1) -> nn.Module:
+def agree(
+    model: nn.Module, x: Tensor, rtol: float = 1e-9, chains: int | None = 1, flips: float = 0
+) -> nn.Module:
     """Two steps of a model and of its fused copy, in train mode, and one in eval mode."""
     fused = fuse_for_training(copy.deepcopy(model))
     assert chains is None or len(fused.fused_chains) == chains, fused.fused_chains
@@ -65,21 +67,25 @@ def agree(model: nn.Module, x: Tensor, rtol: float = 1e-9, chains: int | None = 
             model.eval()
             fused.eval()
         for ours, theirs in zip(step(fused, x), step(model, x), strict=True):
-            close(ours, theirs, rtol)
+            close(ours, theirs, rtol, flips=flips)
         grads = [
             torch.cat([p.grad.flatten() for p in each.parameters() if p.grad is not None])
             for each in (fused, model)
             if any(p.grad is not None for p in each.parameters())
         ]
         if grads:
-            close(*grads, rtol)
+            close(*grads, rtol, flips=flips)
         for (name, ours), theirs in zip(fused.named_buffers(), model.buffers(), strict=True):
             close(ours, theirs, rtol, name)
     return fused
 
 
-def close(ours: Tensor, theirs: Tensor, rtol: float, name: str = "") -> None:
+def close(ours: Tensor, theirs: Tensor, rtol: float, name: str = "", flips: float = 0) -> None:
+    """Whether all agree, but for a share of ``flips``: what rounding carries over a ReLU's zero."""
     bound = rtol * float(theirs.detach().abs().max().clamp(min=1))
+    if flips and ((ours - theirs).abs() > bound).double().mean() <= flips:
+        assert (ours - theirs).norm() <= 10 * rtol * theirs.norm()
+        return
     torch.testing.assert_close(ours, theirs, rtol=0, atol=bound, msg=lambda m: f"{name} {m}")
 
 
@@ -103,7 +109,7 @@ def test_networks_in_float32(name: str, last: bool) -> None:
     if last:
         model.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
-    agree(model, x, rtol=1e-3, chains=None)
+    agree(model, x, rtol=1e-3, chains=None, flips=0.01)
 
 
 class Net(nn.Module):
@@ -268,7 +274,9 @@ def test_every_activation(activation: str) -> None:
         "hardswish": nn.Hardswish(inplace=True), "hardsigmoid": nn.Hardsigmoid(),
         "leaky_relu": nn.LeakyReLU(),
     }  # fmt: skip
-    fused = agree(Net(lambda m, x: m.act(m.bn(m.conv(x))), act=kinds[activation]), X)
+    # The sixth in PyTorch's own gradient of hardsigmoid is a float32.
+    rtol = 1e-7 if activation == "hardsigmoid" else 1e-9
+    fused = agree(Net(lambda m, x: m.act(m.bn(m.conv(x))), act=kinds[activation]), X, rtol)
     expected = "conv + batch_norm"
     assert fused.fused_chains == [
         expected if activation == "none" else f"{expected} + {activation}"
@@ -608,6 +616,88 @@ def test_activation_checkpointing_is_refused() -> None:
     model.set_grad_checkpointing()
     with pytest.raises(zoo.UsageError, match="set_grad_checkpointing"):
         fuse_for_training(model)
+
+
+class Calls(nn.Module):
+    """A convolution with a forward of the test's choice."""
+
+    def __init__(self, forward: Callable[[Calls, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.register_buffer("mean", torch.zeros(1, 4, 1, 1))
+        self.seen: list[torch.Tensor] = []
+        self.choice = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.choice(self, x)
+
+
+def _frozen(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        x = F.relu(self.conv(x))
+    return self.head(x)
+
+
+def _in_full(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return F.relu(self.conv(x))
+
+
+def _checkpointed(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    x = F.relu(self.conv(x))
+    return torch.utils.checkpoint.checkpoint(self.head, x, use_reentrant=False)
+
+
+def _new_buffer(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    x = F.relu(self.conv(x))
+    self.mean = 0.9 * self.mean + 0.1 * x.detach().mean((0, 2, 3), keepdim=True)
+    return x - self.mean
+
+
+def _kept(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    self.seen.append(F.relu(self.conv(x)))
+    return self.seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (_frozen, "switches gradients or autocast"),
+        (_in_full, "switches gradients or autocast"),
+        (_checkpointed, "activation checkpointing"),
+        (_new_buffer, "changes what is in Calls's buffers"),
+        (_kept, "changes what is in Calls's seen"),
+    ],
+)
+def test_what_a_graph_does_not_tell_is_refused(
+    forward: Callable[[Calls, torch.Tensor], torch.Tensor], reason: str
+) -> None:
+    model = Calls(forward)
+    before = dict(model._buffers), torch.utils.checkpoint.checkpoint
+    with pytest.raises(zoo.UsageError, match=reason):
+        fuse_for_training(model)
+    assert dict(model._buffers) == before[0]
+    assert model.seen == []
+    assert torch.utils.checkpoint.checkpoint is before[1]
+
+
+def test_a_slice_of_a_fused_model_computes_what_it_did() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(fuse_for_training(model)[:2].train()(x), model[:2](x))
+
+
+@pytest.mark.parametrize("last", [nn.Flatten(), nn.Identity()], ids=["flatten", "identity"])
+def test_views_of_a_chain_that_are_changed_in_place(last: nn.Module) -> None:
+    parts = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), last, nn.ReLU6(inplace=True)]
+    model = nn.Sequential(*parts)
+    x = torch.randn(2, 3, 10, 10).contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for each in (model, fuse_for_training(model)):
+        model.zero_grad()
+        each.train()(x).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_a_part_that_cannot_be_traced_stays_as_it_is() -> None:

@@ -157,14 +157,17 @@ class BatchColorJitter:
             turn = np.float32(2 * np.pi) * (low + (high - low) * draws[3])
             strength = factor * saturation
             parts = np.stack([factor, strength * np.cos(turn), strength * np.sin(turn)], axis=1)
-            matrix = torch.from_numpy(parts @ _COLOURS).view(samples, 3, 3)
-            grey = torch.from_numpy(_COLOURS[0, :3])
+            # Sums written out: what a matrix product gives a row depends on how many there are.
+            colours = sum(parts[:, i, None] * _COLOURS[i] for i in range(3))
+            matrix = torch.from_numpy(colours).view(samples, 3, 3)
+            grey = _COLOURS[0, :3].tolist()
         else:
             matrix = torch.eye(channels) * torch.from_numpy(factor).view(-1, 1, 1)
-            grey = torch.full((channels,), 1 / channels)
+            grey = [1 / channels] * channels
         share = torch.from_numpy((1 - contrast) * brightness / white)
         values = images.float().reshape(samples, channels, -1)
-        offset = share * (values.mean(2) @ grey)
+        means = values.mean(2).unbind(1)
+        offset = share * sum(weight * mean for weight, mean in zip(grey, means, strict=True))
         changed = torch.baddbmm(offset.view(-1, 1, 1), matrix, values)
         return changed.clamp_(0, 1).view(images.shape)
 

@@ -80,7 +80,8 @@ def symmetric_beta(u: Tensor, v: Tensor, alpha: float) -> Tensor:
     """
     t_squared = (1 - u).pow(-1 / alpha).sub(1)  # over the degrees of freedom
     cosine = torch.cos(2 * torch.pi * v)
-    return 0.5 + 0.5 * cosine / torch.sqrt(1 / t_squared + cosine.square())
+    draws = 0.5 + 0.5 * cosine / torch.sqrt(1 / t_squared + cosine.square())
+    return draws.clamp_(0, 1)  # rounding may leave them a little outside
 
 
 def generator_of(key: int) -> torch.Generator:

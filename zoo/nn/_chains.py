@@ -39,6 +39,14 @@ IN_PLACE = {
 
 _ADDS = {operator.add, operator.iadd, torch.add, IN_PLACE["__iadd__"]}
 _ADD_METHODS = {"add", "add_", "__add__", "__iadd__"}
+# Modules, and methods and functions by name, whose output may be a view of their input.
+_VIEWERS = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d)
+_VIEWS = {
+    "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "permute", "transpose",
+    "t", "swapaxes", "movedim", "squeeze", "unsqueeze", "expand", "expand_as", "narrow", "select",
+    "split", "chunk", "unbind", "getitem", "getattr", "contiguous", "to", "type_as", "float",
+    "double", "detach", "dropout", "dropout2d",
+}  # fmt: skip
 _FRESH = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.Linear)  # return memory of their own
 
 
@@ -185,7 +193,19 @@ class ChainFinder:
         return isinstance(self._module(value), _FRESH)
 
     def _changed_later(self, node: fx.Node) -> bool:
-        return any(self._changes(user) and user.args[0] is node for user in node.users)
+        """Whether a node's output, or what may be a view of it, is changed in place."""
+        return any(
+            user.args[0] is node
+            and (self._changes(user) or (self._may_be_view(user) and self._changed_later(user)))
+            for user in node.users
+            if user.args
+        )
+
+    def _may_be_view(self, node: fx.Node) -> bool:
+        if node.op == "call_module":
+            return isinstance(self._module(node), _VIEWERS)
+        name = node.target if isinstance(node.target, str) else node.target.__name__
+        return name in _VIEWS
 
     def _changes(self, node: fx.Node) -> bool:
         return _changes(node, self._module(node))

@@ -6,7 +6,9 @@ Python decides on the way is decided for good, so what could be decided otherwis
 
 from __future__ import annotations
 
+import copy
 import inspect
+import operator
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+from torch.utils import checkpoint as checkpointing
 
 from zoo.errors import UsageError
 from zoo.names import one_line
@@ -67,7 +69,7 @@ def _traced(
     while True:
         tracer = _Tracer(inputs, through)
         try:
-            with _unchanged(through, training):
+            with _unchanged(through, training), _without_checkpointing():
                 return tracer.trace(model)
         except Exception as error:  # whatever the model's code raises when it sees no tensor
             if tracer.failed in (None, model):
@@ -106,6 +108,7 @@ class _Tracer(fx.Tracer):
     def __init__(self, inputs: list[str], through: list[nn.Module]) -> None:
         super().__init__(autowrap_functions=_opaque_functions())
         self._inputs, self._through = inputs, set(through)
+        self._surroundings = _surroundings()
         self.failed: nn.Module | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -129,6 +132,12 @@ class _Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         proxies = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
         return root_fn, [self.root, *proxies]
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
+        # A graph says what is called, not within which ``with``.
+        if _surroundings() != self._surroundings:
+            raise ValueError("it switches gradients or autocast on or off on its way")
+        return super().create_proxy(*args, **kwargs)
 
     def create_arg(self, a: Any) -> Any:
         if isinstance(a, Tensor) and not isinstance(a, nn.Parameter):
@@ -156,13 +165,42 @@ for _name, _function in IN_PLACE.items():
     setattr(_Proxy, _name, _recorded(_function))
 
 
+def _surroundings() -> tuple[Any, ...]:
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_autocast_dtype("cpu"),
+    )
+
+
 def _opaque_functions() -> tuple[Callable[..., Any], ...]:
     """Functions that look at their arguments; of activation checkpointing no graph can be made."""
-    found: list[Callable[..., Any]] = [checkpoint, checkpoint_sequential]
+    found: list[Callable[..., Any]] = [getattr(checkpointing, name) for name in _CHECKPOINTING]
     timm = sys.modules.get("timm.layers")
     if timm is not None:
         found += timm.get_notrace_functions()
     return tuple(found)
+
+
+_CHECKPOINTING = ("checkpoint", "checkpoint_sequential")
+
+
+def _refuse_checkpointing(*_args: Any, **_kwargs: Any) -> None:
+    raise ValueError("it uses activation checkpointing, of which no graph can be made")
+
+
+@contextmanager
+def _without_checkpointing() -> Iterator[None]:
+    """fx wraps what a forward's module calls by a name of its own, not attributes of modules."""
+    functions = {name: getattr(checkpointing, name) for name in _CHECKPOINTING}
+    for name in functions:
+        setattr(checkpointing, name, _refuse_checkpointing)
+    try:
+        yield
+    finally:
+        for name, function in functions.items():
+            setattr(checkpointing, name, function)
 
 
 @contextmanager
@@ -172,6 +210,13 @@ def _unchanged(through: list[nn.Module], training: bool) -> Iterator[None]:
     for module in through:
         module.training = training
     held = [dict(module.__dict__) for module in through]
+    # Parameters, buffers and parts among them.
+    contents = [
+        (module, name, value, copy.copy(value))
+        for module, attributes in zip(through, held, strict=True)
+        for name, value in attributes.items()
+        if isinstance(value, dict | list | set)
+    ]
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield
@@ -180,6 +225,10 @@ def _unchanged(through: list[nn.Module], training: bool) -> Iterator[None]:
             changed = [name for name in now if now[name] is not before.get(name, now)]
             if changed:
                 raise ValueError(f"it sets {type(module).__name__}.{changed[0]}")
+        for module, name, now, before in contents:
+            if not _same_items(now, before):
+                what = name.removeprefix("_")
+                raise ValueError(f"it changes what is in {type(module).__name__}'s {what}")
         if not _same(states, (torch.get_rng_state(), np.random.get_state(), random.getstate())):
             raise ValueError("it decides by random numbers")
     finally:
@@ -189,6 +238,21 @@ def _unchanged(through: list[nn.Module], training: bool) -> Iterator[None]:
         for module, before, mode in zip(through, held, modes, strict=True):
             module.__dict__.clear()
             module.__dict__.update(before, training=mode)
+        for _, _, now, before in contents:
+            if isinstance(now, list):
+                now[:] = before
+            else:
+                now.clear()
+                now.update(before)
+
+
+def _same_items(now: Any, before: Any) -> bool:
+    """Whether a collection holds the very same things."""
+    if isinstance(now, dict):
+        return list(now) == list(before) and _same_items([*now.values()], [*before.values()])
+    if isinstance(now, set):
+        return now == before
+    return len(now) == len(before) and all(map(operator.is_, now, before))
 
 
 def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:

@@ -138,9 +138,11 @@ def _subclass(base: type[nn.Module]) -> type[nn.Module]:
     @functools.wraps(base.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_compiling() and self.training and not kwargs:
-            fusion: _Fusion = self.__dict__[_FUSION]
+            # What a method makes by type(self)(...), such as a slice of a Sequential, has none.
+            fusion: _Fusion | None = self.__dict__.get(_FUSION)
             if (
-                fusion.forward is not None
+                fusion is not None
+                and fusion.forward is not None
                 and len(args) == fusion.inputs
                 and all(isinstance(each, Tensor) for each in args)
                 and fusion.holds(self)
