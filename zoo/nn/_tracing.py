@@ -100,7 +100,7 @@ class _Tracer(fx.Tracer):
     """Writes modules that are not to be traced through, and changes in place, as they are.
 
     Attributes:
-        failed: the innermost module whose forward raised an error.
+        failed: the innermost of the modules traced through whose forward raised an error.
     """
 
     proxy_buffer_attributes = True
@@ -124,7 +124,8 @@ class _Tracer(fx.Tracer):
         try:
             return super().call_module(m, forward, args, kwargs)
         except Exception:
-            self.failed = self.failed or m
+            if m in self._through:
+                self.failed = self.failed or m
             raise
 
     def create_args_for_root(
