@@ -128,7 +128,8 @@ def test_nan_and_infinity_propagate(name: str, capability: str) -> None:
         x = spoilt.args[0].contiguous()
         x.view(-1)[x.numel() // 2] = value
         spoilt.args = (x, *spoilt.args[1:])
-        result, expected = spoilt.run(), spoilt.expected()
+        # In float64: PyTorch's gelu of infinity in float32 is NaN on processors with AVX-512.
+        result, expected = spoilt.run(), spoilt.map(torch.Tensor.double).expected()
         if isinstance(result, tuple):
             result, expected = result[0], expected[0]
         assert torch.equal(result.isnan(), expected.isnan())
