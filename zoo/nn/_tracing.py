@@ -212,7 +212,7 @@ def _unchanged(through: list[nn.Module], training: bool) -> Iterator[None]:
         module.training = training
     held = [dict(module.__dict__) for module in through]
     # Parameters, buffers and parts among them.
-    contents = [
+    contents: list[tuple[nn.Module, str, Any, Any]] = [
         (module, name, value, copy.copy(value))
         for module, attributes in zip(through, held, strict=True)
         for name, value in attributes.items()
@@ -240,11 +240,16 @@ def _unchanged(through: list[nn.Module], training: bool) -> Iterator[None]:
             module.__dict__.clear()
             module.__dict__.update(before, training=mode)
         for _, _, now, before in contents:
-            if isinstance(now, list):
-                now[:] = before
-            else:
-                now.clear()
-                now.update(before)
+            _put_back(now, before)
+
+
+def _put_back(now: Any, before: Any) -> None:
+    """Give a collection the things that it held."""
+    if isinstance(now, list):
+        now[:] = before
+    else:
+        now.clear()
+        now.update(before)
 
 
 def _same_items(now: Any, before: Any) -> bool:
@@ -252,7 +257,7 @@ def _same_items(now: Any, before: Any) -> bool:
     if isinstance(now, dict):
         return list(now) == list(before) and _same_items([*now.values()], [*before.values()])
     if isinstance(now, set):
-        return now == before
+        return bool(now == before)
     return len(now) == len(before) and all(map(operator.is_, now, before))
 
 
