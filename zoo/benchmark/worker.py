@@ -55,7 +55,7 @@ def _measure(job: Job, events: Any) -> None:
     # Before torch is imported: some of the thread pools in it count processors, not settings.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, usable_cpus()[: job.threads])
-        wake_politely()
+    wake_politely()
     import torch
 
     from zoo.benchmark.candidates import choose

@@ -166,6 +166,9 @@ for _name, _function in IN_PLACE.items():
     setattr(_Proxy, _name, _recorded(_function))
 
 
+_CHECKPOINTING = ("checkpoint", "checkpoint_sequential")
+
+
 def _surroundings() -> tuple[Any, ...]:
     return (
         torch.is_grad_enabled(),
@@ -182,9 +185,6 @@ def _opaque_functions() -> tuple[Callable[..., Any], ...]:
     if timm is not None:
         found += timm.get_notrace_functions()
     return tuple(found)
-
-
-_CHECKPOINTING = ("checkpoint", "checkpoint_sequential")
 
 
 def _refuse_checkpointing(*_args: Any, **_kwargs: Any) -> None:

@@ -1,0 +1,101 @@
+"""What a graph of a forward would not tell: refused, and the model left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import zoo
+from zoo.nn import fuse_for_training
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+class Calls(nn.Module):
+    """A convolution with a forward of the test's choice."""
+
+    def __init__(self, forward: Callable[[Calls, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+        self.register_buffer("mean", torch.zeros(1, 4, 1, 1))
+        self.seen: list[torch.Tensor] = []
+        self.choice = forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.choice(self, x)
+
+
+def _frozen(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        x = F.relu(self.conv(x))
+    return self.head(x)
+
+
+def _in_full(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return F.relu(self.conv(x))
+
+
+def _checkpointed(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    x = F.relu(self.conv(x))
+    return torch.utils.checkpoint.checkpoint(self.head, x, use_reentrant=False)
+
+
+def _new_buffer(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    x = F.relu(self.conv(x))
+    self.mean = 0.9 * self.mean + 0.1 * x.detach().mean((0, 2, 3), keepdim=True)
+    return x - self.mean
+
+
+def _kept(self: Calls, x: torch.Tensor) -> torch.Tensor:
+    self.seen.append(F.relu(self.conv(x)))
+    return self.seen[-1]
+
+
+@pytest.mark.parametrize(
+    ("forward", "reason"),
+    [
+        (_frozen, "switches gradients or autocast"),
+        (_in_full, "switches gradients or autocast"),
+        (_checkpointed, "activation checkpointing"),
+        (_new_buffer, "changes what is in Calls's buffers"),
+        (_kept, "changes what is in Calls's seen"),
+    ],
+)
+def test_what_a_graph_does_not_tell_is_refused(
+    forward: Callable[[Calls, torch.Tensor], torch.Tensor], reason: str
+) -> None:
+    model = Calls(forward)
+    before = dict(model._buffers)
+    with pytest.raises(zoo.UsageError, match=reason):
+        fuse_for_training(model)
+    assert dict(model._buffers) == before
+    assert model.seen == []
+    assert torch.utils.checkpoint.checkpoint is checkpoint
+
+
+def test_a_slice_of_a_fused_model_computes_what_it_did() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten())
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(fuse_for_training(model)[:2].train()(x), model[:2](x))
+
+
+@pytest.mark.parametrize("last", [nn.Flatten(), nn.Identity()], ids=["flatten", "identity"])
+def test_views_of_a_chain_that_are_changed_in_place(last: nn.Module) -> None:
+    parts = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), last, nn.ReLU6(inplace=True)]
+    model = nn.Sequential(*parts)
+    x = torch.randn(2, 3, 10, 10).contiguous(memory_format=torch.channels_last)
+    gradients = []
+    for each in (model, fuse_for_training(model)):
+        model.zero_grad()
+        each.train()(x).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1])
