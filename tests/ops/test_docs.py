@@ -41,6 +41,21 @@ def test_every_environment_variable_is_documented() -> None:
         assert f"`{name}`" in PAGE
 
 
+def test_explanation_that_is_shown_is_the_one_that_is_given() -> None:
+    """But for its times, on the page about kernels; its columns are two spaces apart."""
+    page = (ROOT / "docs" / "cpu.md").read_text()
+    head, *lines = page.partition("$ zoo ops --explain conv2d ")[2].split("\n\n")[0].splitlines()
+    shape, *options = head.split()
+    assert options == ["--packed", "--channels-last"]
+    n, c, h, w, o, k, s, p = map(int, shape.split(","))
+    choices = ops.explain_conv2d((n, c, h, w), (o, c, k, k), s, p, packed=True, channels_last=True)
+    shown = [re.split(r"\s{2,}", line.strip()) for line in lines[2:]]
+    assert [row[0] for row in shown] == [choice["implementation"] for choice in choices]
+    assert ["yes" in row for row in shown] == [choice["chosen"] for choice in choices]
+    for row, choice in zip(shown, choices, strict=True):
+        assert choice["reason"] is None or row[-1] == f"declines: {choice['reason']}"
+
+
 def test_examples_run() -> None:
     scope: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
