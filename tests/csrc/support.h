@@ -32,6 +32,12 @@ inline void check(bool ok, const char* what, const char* file, int line) {
 }
 #define CHECK(condition) ::zoo::test::check((condition), #condition, __FILE__, __LINE__)
 
+// How many random cases a test draws: ZOO_TEST_CASES, where it is set, instead of the usual number.
+inline int random_cases(int usual) {
+  const char* wanted = std::getenv("ZOO_TEST_CASES");
+  return wanted != nullptr ? std::atoi(wanted) : usual;
+}
+
 // The tables under test: all that this machine can run. Under emulation, AVX-512 alone.
 inline std::vector<const KernelTable*> tables() {
 #ifdef ZOO_EMULATE_AVX512

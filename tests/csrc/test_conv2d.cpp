@@ -113,8 +113,7 @@ Conv2dImpl implementation(const Conv2dParams& p) {
 }  // namespace
 
 void test_conv2d() {
-  const char* wanted = std::getenv("ZOO_TEST_CASES");
-  const int cases = wanted != nullptr ? std::atoi(wanted) : 400;
+  const int cases = random_cases(400);
   for (const KernelTable* table : tables()) {
     Random random(7);
     for (int i = 0; i < cases; ++i) {

@@ -44,8 +44,7 @@ Conv2dParams random_case(Random& random) {
 }  // namespace
 
 void test_depthwise() {
-  const char* wanted = std::getenv("ZOO_TEST_CASES");
-  const int cases = wanted != nullptr ? std::atoi(wanted) : 600;
+  const int cases = random_cases(600);
   for (const KernelTable* table : tables()) {
     Random random(11);
     for (int i = 0; i < cases; ++i) {

@@ -64,7 +64,7 @@ void run_case(Random& random, const KernelTable& table) {
 void test_layer_norm() {
   for (const KernelTable* table : tables()) {
     Random random(31);
-    for (int i = 0; i < 400; ++i) {
+    for (int i = 0; i < random_cases(400); ++i) {
       run_case<float>(random, *table);
       if (table->f64.norm.layer_norm != nullptr) run_case<double>(random, *table);
     }

@@ -141,7 +141,7 @@ void test_pool2d() {
   for (const KernelTable* table : tables()) {
     far_indices(*table);
     Random random(11);
-    for (int i = 0; i < 600; ++i) {
+    for (int i = 0; i < random_cases(600); ++i) {
       run_case<float>(random, *table, Pool::max);
       run_case<float>(random, *table, Pool::avg);
       if (table->f64.pool.max_pool2d == nullptr) continue;

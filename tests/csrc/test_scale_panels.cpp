@@ -34,7 +34,7 @@ void run_case(Random& random, const KernelTable& table) {
 void test_scale_panels() {
   for (const KernelTable* table : tables()) {
     Random random(29);
-    for (int i = 0; i < 100; ++i) {
+    for (int i = 0; i < random_cases(100); ++i) {
       run_case<float>(random, *table);
       if (table->f64.scale_panels != nullptr) run_case<double>(random, *table);
     }

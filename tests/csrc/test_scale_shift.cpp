@@ -73,7 +73,7 @@ void run_case(Random& random, const KernelTable& table) {
 void test_scale_shift() {
   for (const KernelTable* table : tables()) {
     Random random(23);
-    for (int i = 0; i < 600; ++i) {
+    for (int i = 0; i < random_cases(600); ++i) {
       run_case<float>(random, *table);
       if (table->f64.pointwise.scale_shift != nullptr) run_case<double>(random, *table);
     }

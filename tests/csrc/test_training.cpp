@@ -298,7 +298,7 @@ void many_pixels(const KernelTable& table) {
   const auto& training = kernels_of<T>(table).training;
   Random random(5);
   BatchNormParams p;
-  p.pixels = 1'000'000, p.channels = 3;
+  p.pixels = random_cases(500) * 2000, p.channels = 3;
   const Block<T> x(p.pixels * p.channels, 0);
   const Block<T> shift(p.channels, T(100));
   for (int64_t i = 0; i < x.size; ++i) x[i] = static_cast<T>(100 + random.real());
@@ -325,7 +325,7 @@ void run(const KernelTable& table) {
   if (kernels_of<T>(table).training.max_pool2 == nullptr) return;
   many_pixels<T>(table);
   Random random(47);
-  for (int i = 0; i < 500; ++i) {
+  for (int i = 0; i < random_cases(500); ++i) {
     activation_backward_case<T>(random, table);
     batch_norm_case<T>(random, table);
     max_pool2_case<T>(random, table);

@@ -203,8 +203,7 @@ void accuracy(Random& random, const KernelTable& table) {
 }  // namespace
 
 void test_weight_grad() {
-  const char* wanted = std::getenv("ZOO_TEST_CASES");
-  const int cases = wanted != nullptr ? std::atoi(wanted) : 400;
+  const int cases = random_cases(400);
   for (const KernelTable* table : tables()) {
     Random random(13);
     for (int i = 0; i < cases; ++i) {

@@ -200,9 +200,8 @@ void test_selection() {
 
 void test_winograd() {
   test_selection();
-  const char* wanted = std::getenv("ZOO_TEST_CASES");
   for (const KernelTable* table : tables()) {
-    test_edges(*table, (wanted != nullptr ? std::atoi(wanted) : 400) / 2);
+    test_edges(*table, random_cases(400) / 2);
     test_accuracy(*table);
     test_threads(*table);
   }

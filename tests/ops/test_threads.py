@@ -66,47 +66,92 @@ FORK = """
 import os, signal, torch
 from zoo import ops
 torch.set_num_threads(2)
-x, w = torch.randn(4, 32, 32, 32), torch.randn(32, 32, 3, 3)
-expected = ops.conv2d(x, w), ops.max_pool2d(x, 2), ops.avg_pool2d(x, 2)  # the pool has threads now
+x, deep = torch.randn(4, 32, 64, 64), torch.randn(64, 32, 3, 3)
+stem, each = torch.randn(16, 3, 3, 3), torch.randn(32, 1, 3, 3)
+winograd = ops.conv2d_prepack(deep, padding=1, input_size=x.shape)
+gemm = ops.conv2d_prepack(deep)
+wide, head = torch.randn(8, 700), torch.randn(300, 700)
+packed_head = ops.linear_prepack(head)
+
+def results():  # of every kind of kernel, each with work for several threads
+    return (
+        ops.conv2d(x, deep), ops.conv2d_packed(x, winograd, deep.shape, padding=1),
+        ops.conv2d_packed(x, gemm, deep.shape), ops.conv2d(x[:, :3], stem),
+        ops.conv2d(x, each, groups=32), ops.conv2d_pool(x, deep, padding=1, activation="relu"),
+        ops.max_pool2d(x, 3, 1), ops.avg_pool2d(x, 3, 1), ops.adaptive_avg_pool2d(x, 7),
+        ops.scale_shift(x, activation="silu"), ops.linear_packed(wide, packed_head, head.shape),
+    )
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+expected = results()
+assert threads() >= 2, "the pool has no threads"
 pid = os.fork()
 if pid == 0:
-    signal.alarm(30)
-    results = ops.conv2d(x, w), ops.max_pool2d(x, 2), ops.avg_pool2d(x, 2)
-    same = all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(results, expected))
-    os._exit(0 if same else 7)
+    signal.alarm(60)
+    before = threads()
+    same = all(a.numpy().tobytes() == b.numpy().tobytes() for a, b in zip(results(), expected))
+    os._exit(7 if not same else 8 if (before, threads()) != (1, 1) else 0)
 _, status = os.waitpid(pid, 0)
 print(os.waitstatus_to_exitcode(status))
 """
 
 
-def test_forked_child_does_not_hang() -> None:
-    result = run_python(FORK)
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_forked_child_works_on_one_thread() -> None:
+    result = run_python(FORK, OMP_WAIT_POLICY="passive")
     assert result.stdout == "0\n", result.stderr
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_any_number_of_threads_gives_the_same(threads: int) -> None:
+def convolutions() -> list[torch.Tensor]:
+    """One by each kernel, each large enough for threads to be woken."""
+    generator = torch.Generator().manual_seed(3)
+
+    def tensor(*size: int) -> torch.Tensor:
+        return torch.randn(size, generator=generator)
+
+    x, w = tensor(3, 16, 40, 40), tensor(48, 16, 3, 3)
+    small, deep = tensor(1, 64, 12, 12), tensor(64, 64, 3, 3)
+    return [
+        ops.conv2d(x, w, padding=1),  # Winograd's
+        ops.conv2d(small, deep, padding=1),
+        ops.conv2d_packed(x, ops.conv2d_prepack(w), w.shape, padding=1),
+        ops.conv2d_packed(small, ops.conv2d_prepack(deep), deep.shape, stride=2, padding=1),
+        ops.conv2d(x, tensor(16, 1, 5, 5), padding=2, groups=16),
+        ops.conv2d(x, tensor(32, 4, 3, 3), groups=4),
+        ops.conv2d_pool(x, w, padding=1),
+        ops.max_pool2d(x, 3, 1),
+        ops.avg_pool2d(x, 3, 1),
+        ops.adaptive_avg_pool2d(x, 1),
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads_gives_the_same(threads: int, capability: str) -> None:
     before = torch.get_num_threads()
-    x, w = torch.randn(3, 16, 40, 40), torch.randn(48, 16, 3, 3)
-    expected = ops.conv2d(x, w, padding=1)
     try:
+        torch.set_num_threads(3)
+        expected = convolutions()
         torch.set_num_threads(threads)
-        for _ in range(5):
-            assert torch.equal(ops.conv2d(x, w, padding=1), expected)
-            assert torch.equal(
-                ops.conv2d_pool(x, w, padding=1), torch.nn.functional.max_pool2d(expected, 2)
-            )
+        for result, other in zip(convolutions(), expected, strict=True):
+            assert torch.equal(result, other)
     finally:
         torch.set_num_threads(before)
 
 
 def test_concurrent_callers() -> None:
+    x, w = torch.randn(2, 16, 40, 40), torch.randn(48, 16, 3, 3)
+    expected = ops.conv2d(x, w)
+
     def work(seed: int) -> None:
+        torch.set_num_threads(2)  # of this thread: callers with a thread pool each
         end = time.monotonic() + 1
         all_samples = list(op_samples.samples())
         index = seed * 7
         while time.monotonic() < end:
             op_samples.check(all_samples[index % len(all_samples)])
+            assert torch.equal(ops.conv2d(x, w), expected)
             index += 1
 
     with ThreadPoolExecutor(4) as pool:
