@@ -14,7 +14,7 @@ import zoo
 from step import profiling
 from step.cases import EPSILON, GATE_STEPS, LEARNING_RATE, MEAN, PADDING, STD, Case
 from zoo import ops
-from zoo.benchmark.timing import describe_torch
+from zoo.benchmark.pytorch import describe_torch
 from zoo.data.datasets.base import ImagesInMemory
 from zoo.data.loader import Loader
 from zoo.data.pipeline import train_transform

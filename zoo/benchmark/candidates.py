@@ -25,6 +25,8 @@ from zoo.errors import UsageError, ZooError
 if TYPE_CHECKING:
     from zoo.ops import Activation, Precision
 
+DEVICES = ("cpu", "cuda")
+
 Run = Callable[[], Tensor]
 
 
@@ -60,6 +62,7 @@ class Candidate:
         builtin: whether PyTorch brings it: the best of these is what others are held against.
         rotate: builds for a number of copies of the weight in a way of its own.
         engine: whether it is an inference engine, in a process of its own.
+        devices: the kinds of device that it competes on.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Candidate:
     builtin: bool = False
     rotate: Callable[[Problem, int], Run] | None = None
     engine: bool = False
+    devices: tuple[str, ...] = DEVICES
 
 
 def _nhwc(tensor: Tensor) -> Tensor:
@@ -81,7 +85,13 @@ def _nhwc(tensor: Tensor) -> Tensor:
 
 
 def _needs_extension(problem: Problem) -> str | None:
-    return None if importlib.util.find_spec("zoo._C") else "the extension zoo._C is not built"
+    if importlib.util.find_spec("zoo._C") is None:
+        return "the extension zoo._C is not built"
+    if problem.input.is_cuda:
+        from zoo import ops
+
+        return None if ops.build_info().get("cuda") else "zoo is built without CUDA (ZOO_CUDA=1)"
+    return None
 
 
 def _chosen_kernel(
@@ -93,7 +103,7 @@ def _chosen_kernel(
     from zoo import ops
 
     case = problem.case
-    if case.op not in WEIGHTED_OPS:
+    if case.op not in WEIGHTED_OPS or problem.input.is_cuda:
         return None
     pixel = (1, 1) if case.op == "linear" else ()  # a linear layer convolves maps of one pixel
     choices = ops.explain_conv2d(
@@ -131,7 +141,9 @@ def _pool_arguments(problem: Problem) -> dict[str, Any]:
     return {"pool": kind, "pool_kernel": kernel, "pool_stride": stride, "pool_padding": padding}
 
 
-def _zoo_plain(problem: Problem, input: Tensor, weight: Tensor) -> Run:
+def _zoo_plain(
+    problem: Problem, input: Tensor, weight: Tensor, precision: Precision = "default"
+) -> Run:
     from zoo import ops
 
     case = problem.case
@@ -142,7 +154,7 @@ def _zoo_plain(problem: Problem, input: Tensor, weight: Tensor) -> Run:
         return lambda: pool(input, case.kernel, case.stride, case.padding)
     conv = getattr(ops, case.op)
     where = (case.stride, case.padding, 1, case.groups)
-    extra = {"activation": problem.activation, **_pool_arguments(problem)}
+    extra = {"activation": problem.activation, "precision": precision, **_pool_arguments(problem)}
     return lambda: conv(input, weight, problem.bias, *where, **extra)
 
 
@@ -181,12 +193,14 @@ def _zoo_packed(problem: Problem, precision: Precision = "default") -> Run:
 
 
 def _zoo_exact(problem: Problem) -> Run:
+    if problem.input.is_cuda:
+        return _zoo_plain(problem, _nhwc(problem.input), _nhwc(problem.weight), "exact")
     return _zoo_packed(problem, "exact")
 
 
 def _exact_declines(problem: Problem) -> str | None:
     reason = _needs_extension(problem)
-    if reason or str(_packed_kernel(problem)).startswith("winograd"):
+    if reason or problem.input.is_cuda or str(_packed_kernel(problem)).startswith("winograd"):
         return reason
     return "zoo-packed does not use Winograd's method here, and is exact itself"
 
@@ -204,6 +218,8 @@ def _eager_nhwc(problem: Problem) -> Run:
 
 
 def _needs_compiler(problem: Problem) -> str | None:
+    if problem.input.is_cuda:
+        return None if importlib.util.find_spec("triton") else "torch.compile needs triton on a GPU"
     from torch._inductor import cpp_builder, exc
 
     try:
@@ -214,7 +230,7 @@ def _needs_compiler(problem: Problem) -> str | None:
 
 
 class _Module(nn.Module):
-    """The case as a module with frozen parameters, which inductor folds and packs."""
+    """The case as a module with fixed parameters, which inductor folds and packs on the CPU."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__()
@@ -230,13 +246,20 @@ def _inductor(problem: Problem) -> Run:
     import torch._dynamo
     import torch._inductor.config
 
-    torch._inductor.config.freezing = True
+    on_cuda = problem.input.is_cuda
+    torch._inductor.config.freezing = not on_cuda
     torch._dynamo.config.automatic_dynamic_shapes = False
     torch._dynamo.reset()
     # It looks for CUDA's headers, and warns where there is no such device.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     input, module = _nhwc(problem.input), _Module(problem).eval()
-    compiled = torch.compile(module, fullgraph=True)
+    if on_cuda:
+        from torch._inductor import select_algorithm
+
+        select_algorithm.PRINT_AUTOTUNE = False
+        # Its CUDA graph would copy the input at each call, as it need not within a network.
+        torch._dynamo.mark_static_address(input)
+    compiled = torch.compile(module, fullgraph=True, mode="max-autotune" if on_cuda else None)
     compiled(input)
     return lambda: compiled(input)
 
@@ -298,11 +321,14 @@ def _nnpack(problem: Problem) -> Run:
 
 
 MAP_OPS = CONV_OPS + POOL_OPS
+_CPU = ("cpu",)
 
 OURS = (
     Candidate("zoo", _zoo, _needs_extension, _plain_kernel, ops=MAP_OPS),
     Candidate("zoo-nhwc", _zoo_nhwc, _needs_extension, _chosen_kernel, ops=MAP_OPS),
-    Candidate("zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=WEIGHTED_OPS),
+    Candidate(
+        "zoo-packed", _zoo_packed, _needs_extension, _packed_kernel, ops=WEIGHTED_OPS, devices=_CPU
+    ),
     Candidate("zoo-exact", _zoo_exact, _exact_declines, _exact_kernel, ops=CONV_OPS),
 )
 
@@ -310,8 +336,10 @@ RIVALS = (
     Candidate("eager", _eager, builtin=True),
     Candidate("eager-nhwc", _eager_nhwc, ops=MAP_OPS, builtin=True),
     Candidate("inductor", _inductor, _needs_compiler, rotates=False, builtin=True),
-    Candidate("onednn", _onednn, _onednn_declines, ops=(*WINDOW_OPS, "linear"), builtin=True),
-    Candidate("nnpack", _nnpack, _nnpack_declines, ops=CONV_OPS, builtin=True),
+    Candidate(
+        "onednn", _onednn, _onednn_declines, ops=(*WINDOW_OPS, "linear"), builtin=True, devices=_CPU
+    ),
+    Candidate("nnpack", _nnpack, _nnpack_declines, ops=CONV_OPS, builtin=True, devices=_CPU),
 )
 
 
@@ -335,7 +363,9 @@ def engine(name: str, loader: str) -> Candidate:
     ``zoo.benchmark.engines.task.Task`` and returns a ``Loaded``.
     """
     start = partial(EngineRun, loader)
-    return Candidate(name, start, _engine_declines, ops=WINDOW_OPS, rotate=start, engine=True)
+    return Candidate(
+        name, start, _engine_declines, ops=WINDOW_OPS, rotate=start, engine=True, devices=_CPU
+    )
 
 
 _MODULES = "zoo.benchmark.engines"
@@ -350,8 +380,12 @@ ENGINES = (
 )
 
 
-def choose(op: str, rivals: Sequence[str], extra: Sequence[str] = ()) -> list[Candidate]:
+def choose(
+    op: str, rivals: Sequence[str], extra: Sequence[str] = (), device: str = "cpu"
+) -> list[Candidate]:
     """Return ours, the named rivals and the extra ones, which are import targets, for an op.
+
+    ``device`` is a kind, one of :data:`DEVICES`.
 
     Raises UsageError for a target that is no candidate.
     """
@@ -368,4 +402,6 @@ def choose(op: str, rivals: Sequence[str], extra: Sequence[str] = ()) -> list[Ca
         if candidate.name in {other.name for other in (*OURS, *RIVALS, *ENGINES, *chosen)}:
             raise UsageError(f"{target}: the name {candidate.name!r} is taken")
         chosen.append(candidate)
-    return [candidate for candidate in chosen if op in candidate.ops]
+    return [
+        candidate for candidate in chosen if op in candidate.ops and device in candidate.devices
+    ]

@@ -23,7 +23,7 @@ Place = tuple[Any, ...]
 
 
 def place_of(row: Mapping[str, Any], header: Mapping[str, Any]) -> Place:
-    """Return (op, case, threads, dtype, activation, weights, CPU capability) of a result.
+    """Return (op, case, threads, dtype, activation, weights, CPU capability, device) of a result.
 
     What older files lack had one value then.
     """
@@ -35,6 +35,7 @@ def place_of(row: Mapping[str, Any], header: Mapping[str, Any]) -> Place:
         row.get("activation") or "none",
         row.get("weights", "hot"),
         header.get("cpu_capability"),
+        header.get("device", "cpu"),
     )
 
 
@@ -148,9 +149,10 @@ def _is_result(document: Any) -> bool:
     types = {"op": str, "case": str, "candidate": str, "threads": int, "median_ms": float | int}
     return (
         isinstance(header.get("op"), str)
-        and _texts(header, "cpu_capability", "date", "commit", "command")
+        and _texts(header, "cpu_capability", "date", "commit", "command", "device")
         and isinstance(processes, list)
         and all(isinstance(process, dict) for process in processes)
+        and all(isinstance(process.get("gpu", {}), dict) for process in processes)
         and isinstance(rows, list)
         and bool(rows)
         and all(
@@ -185,6 +187,7 @@ def _best(rows: Mapping[str, Row], names: Iterable[str]) -> float:
 
 def _facts(header: Mapping[str, Any]) -> dict[str, Any]:
     process = (header.get("processes") or [{}])[0]
+    gpu = process.get("gpu") or {}
     return {
         "the processor": header.get("cpu"),
         "the number of processors": header.get("cpus"),
@@ -193,4 +196,8 @@ def _facts(header: Mapping[str, Any]) -> dict[str, Any]:
         "oneDNN": process.get("onednn"),
         "zoo's CPU capability": process.get("zoo_capability"),
         "PyTorch's CPU capability": process.get("torch_capability"),
+        "the GPU": gpu.get("name"),
+        "the driver": gpu.get("driver"),
+        "CUDA": gpu.get("cuda"),
+        "cuDNN": gpu.get("cudnn"),
     }

@@ -48,6 +48,10 @@ _INSTRUCTION_SETS: dict[str | None, dict[str, str]] = {
 """Level -> the variables that hold zoo, ATen, oneDNN and MKL to it, read when they are loaded."""
 
 
+SMI_FIELDS = ("driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
+"""What nvidia-smi is asked."""
+
+
 def _read(path: str) -> str:
     try:
         return Path(path).read_text()
@@ -226,6 +230,46 @@ def describe_process() -> dict[str, Any]:
             if key in keys or key.startswith(("MALLOC_", "GLIBC_TUNABLES"))
         },
     }
+
+
+def describe_driver(gpu: str) -> dict[str, Any]:
+    """Version of the NVIDIA driver, and clocks in MHz at this moment of a GPU, named by its UUID.
+
+    What cannot be read is None.
+    """
+    found = {"driver": None, "clocks_mhz": None}
+    return {**found, **parse_driver(_read("/proc/driver/nvidia/version")), **parse_smi(_smi(gpu))}
+
+
+def parse_driver(text: str) -> dict[str, Any]:
+    """The driver's version, of ``/proc/driver/nvidia/version``; nothing where that is empty."""
+    match = re.search(r"^NVRM version:.*?\s(\d+(?:\.\d+)+)\s", text, re.MULTILINE)
+    return {"driver": match[1]} if match else {}
+
+
+def parse_smi(text: str) -> dict[str, Any]:
+    """The driver's version and the clocks, of nvidia-smi's answer to :data:`SMI_FIELDS`.
+
+    Clocks that it cannot tell are None; of an empty answer nothing.
+    """
+    values = [value.strip() for value in text.split(",")]
+    if len(values) != len(SMI_FIELDS):
+        return {}
+    driver, *numbers = values
+    clocks = [int(number) if number.isdecimal() else None for number in numbers]
+    names = ("multiprocessors", "memory", "most_multiprocessors", "most_memory")
+    return {"driver": driver, "clocks_mhz": dict(zip(names, clocks, strict=True))}
+
+
+def _smi(gpu: str) -> str:
+    query = [f"--query-gpu={','.join(SMI_FIELDS)}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--id={gpu}", *query], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _caches() -> dict[str, str]:

@@ -18,6 +18,19 @@ RIVALS = {
     "nnpack": "NNPACK's Winograd: 3x3 convolutions with stride 1",
 }
 
+CUDA_OURS = {
+    "zoo": OURS["zoo"],
+    "zoo-nhwc": OURS["zoo-nhwc"],
+    "zoo-exact": 'the same with precision="exact": a kernel of zoo\'s own wherever there is one',
+}
+
+CUDA_RIVALS = {
+    "eager": "PyTorch's functions on NCHW tensors, cuDNN's quickest algorithm",
+    "eager-nhwc": "PyTorch's functions on channels_last tensors, cuDNN's quickest algorithm",
+    "inductor": 'torch.compile(mode="max-autotune"), channels_last: a CUDA graph',
+}
+"""With --device cuda, where the others do not run."""
+
 NETWORK_OURS = {
     "zoo": "what zoo.optimize makes of it",
     "zoo-exact": 'the same with precision="exact"',

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from zoo.benchmark.report import candidate_names, case_rows
+from zoo.benchmark.report import candidate_names, case_rows, measured_on
 from zoo.errors import UsageError
 
 SUFFIXES = (".png", ".svg")
@@ -60,11 +60,14 @@ def draw(document: Mapping[str, Any], suffix: str) -> bytes:
     axes.xaxis.set_major_locator(LogLocator(base=2))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(range(len(lines)), [f"{line['case']} ({line['threads']}T)" for line in lines])
+    with_threads = header.get("device", "cpu") == "cpu"
+    names = [line["case"] + f" ({line['threads']}T)" * with_threads for line in lines]
+    axes.set_yticks(range(len(lines)), names)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel("speed relative to the best PyTorch builtin (log scale; right is faster)")
-    axes.set_title(f"{header['op']}, {header['dtype']}, measured on {header['cpu']}", fontsize=10)
+    what = f"{header['op']}, {header['dtype']}"
+    axes.set_title(f"{what}, measured on {measured_on(header)}", fontsize=10)
     figure.legend(loc="outside right upper", fontsize=8)
     stream = io.BytesIO()
     figure.savefig(stream, format=suffix.lower().lstrip("."), dpi=150)

@@ -27,9 +27,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """Activations the way PyTorch does them fastest: in place where it can."""
 
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-12}
+TOLERANCES = {
+    torch.float32: 1e-4,
+    torch.float64: 1e-12,
+    torch.float16: 2**-9,
+    torch.bfloat16: 2**-6,
+}
 """Largest error that passes the gate, relative to the largest output. Winograd's F(4x4, 3x3)
-needs 2e-5 in float32; arithmetic of lower precision (TF32, bfloat16) is 1e-3 and more off.
+needs 2e-5 in float32; arithmetic of lower precision (TF32, bfloat16) is 1e-3 and more off. The
+half types have room for four roundings of the largest output, with sums in float32.
 """
 
 
@@ -65,14 +71,20 @@ class Problem:
     bias: Tensor
 
     @classmethod
-    def make(cls, case: Case, dtype: torch.dtype, activation: str, seed: int = 0) -> Problem:
-        """Draw the tensors: normal inputs, weights scaled as He et al. 2015 initialise them."""
+    def make(
+        cls, case: Case, dtype: torch.dtype, activation: str, seed: int = 0, device: str = "cpu"
+    ) -> Problem:
+        """Draw the tensors: normal inputs, weights scaled as He et al. 2015 initialise them.
+
+        They are the same on every device.
+        """
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+            numbers = torch.randn(shape, generator=generator, dtype=torch.float64)
+            return numbers.to(device, dtype)
 
-        weight, bias = torch.empty(0, dtype=dtype), torch.empty(0, dtype=dtype)
+        weight, bias = torch.empty(2, 0, dtype=dtype, device=device)
         if case.op in WEIGHTED_OPS:
             fan_in = math.prod(case.weight_shape[1:])
             weight = normal(*case.weight_shape) * math.sqrt(2 / fan_in)

@@ -184,10 +184,14 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
     """Say what was measured on what."""
     process = header["processes"][0]
     versions = header["versions"]
+    what = f"{header['op'] or 'Ceilings'}, {header['dtype']}" + (
+        f", activation {header['activation']}" if header["activation"] else ""
+    )
+    if "gpu" in process:
+        return [*_gpu_lines(what, versions["zoo"], process), _RATIO]
     threads = ", ".join(str(process["threads"]) for process in header["processes"])
     return [
-        f"{header['op'] or 'Ceilings'}, {header['dtype']}"
-        + (f", activation {header['activation']}" if header["activation"] else "")
+        what
         + (", cold weights" if header["weights"] == "cold" else "")
         + _held_to(header["cpu_capability"])
         + f"; {header['cpu']}, {header['cpus']} processors, threads: {threads}",
@@ -200,6 +204,30 @@ def header_lines(header: Mapping[str, Any]) -> list[str]:
             else []
         ),
         *([_RATIO] if header["op"] else []),
+    ]
+
+
+def measured_on(header: Mapping[str, Any]) -> str:
+    """Name of the processor, or of the GPU if it was that."""
+    processes = header["processes"]
+    return str(processes[0]["gpu"]["name"] if "gpu" in processes[0] else header["cpu"])
+
+
+def _gpu_lines(what: str, zoo: str, process: Mapping[str, Any]) -> list[str]:
+    gpu = process["gpu"]
+    clocks = gpu["clocks_mhz"] or {}
+    known = [
+        f"{what} {clocks[key]} MHz"
+        for what, key in (("multiprocessors at", "multiprocessors"), ("memory at", "memory"))
+        if clocks.get(key)
+    ]
+    return [
+        f"{what}, cold L2 cache; {gpu['name']} (capability {gpu['capability']}), "
+        + (" and ".join(known) or "clocks unknown"),
+        f"zoo {zoo}, torch {process['torch']}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}, driver "
+        f"{gpu['driver'] or 'unknown'}; TF32 {'on' if gpu['tf32'] else 'off'}, cudnn.benchmark "
+        f"{'on' if gpu['cudnn_benchmark'] else 'off'}; an empty call takes "
+        f"{gpu['empty_us']:.1f} us, which all times include",
     ]
 
 

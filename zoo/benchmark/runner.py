@@ -64,6 +64,8 @@ def run(job: Job, progress: Callable[[str], None]) -> Measurements:
     }
     pending = list(job.cases)
     total = len(pending)
+    where = f"{job.threads} thread{'s' if job.threads != 1 else ''}"
+    where = where if job.device == "cpu" else job.device
     crashed: dict[str, list[str]] = {}
     while pending or not measured.processes:  # without cases, once for the environment
         candidate: str | None = None
@@ -81,7 +83,7 @@ def run(job: Job, progress: Callable[[str], None]) -> Measurements:
                 elif kind == "case":
                     _take(measured, event, common, environment["gemm_gflops"])
                     done = total - len(pending) + 1
-                    progress(f"[{done}/{total}] {_line(pending.pop(0), event, common)}")
+                    progress(f"[{done}/{total}] {_line(pending.pop(0), event, where)}")
                     candidate = None
                 finished = kind == "end"
         if environment and not measured.processes:
@@ -119,9 +121,8 @@ def _take(measured: Measurements, event: Event, common: Event, gemm_gflops: floa
         measured.controls.append({**event["control"], **common})
 
 
-def _line(case: str, event: Event, common: Event) -> str:
-    threads = common["threads"]
-    head = f"{case}, {threads} thread{'s' if threads != 1 else ''}: "
+def _line(case: str, event: Event, where: str) -> str:
+    head = f"{case}, {where}: "
     if not event["results"]:
         return head + "nothing could be timed"
     quickest = min(event["results"], key=lambda row: row["median_ms"])

@@ -10,9 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import torch
+from typing import Any, Protocol
 
 from zoo.benchmark.candidates import Candidate, Run, SelfTimed
 from zoo.benchmark.machine import Snapshot, disturbance
@@ -90,11 +88,35 @@ def block_seconds(run: Run, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def calibrate(run: Run, block_s: float) -> tuple[int, float]:
+class Clock(Protocol):
+    """Times calls on the device that computes them."""
+
+    def block(self, run: Run, calls: int) -> float:
+        """Seconds per call over a block of calls, after untimed ones."""
+
+    def wait(self) -> None:
+        """Return when all is done that calls have begun; raise what went wrong in it."""
+
+
+class WallClock:
+    """The processor's own: calls have ended when they return."""
+
+    def block(self, run: Run, calls: int) -> float:
+        """See :func:`block_seconds`."""
+        return block_seconds(run, calls)
+
+    def wait(self) -> None:
+        """Nothing is left to be done."""
+
+
+WALL = WallClock()
+
+
+def calibrate(run: Run, block_s: float, clock: Clock = WALL) -> tuple[int, float]:
     """Return how many calls fill a block, and the seconds that one took."""
     calls = 1
     while True:
-        seconds = block_seconds(run, calls)
+        seconds = clock.block(run, calls)
         if seconds * calls >= block_s:
             return calls, seconds
         calls = min(calls * 10, math.ceil(1.1 * block_s / max(seconds, 1e-9)))
@@ -117,6 +139,7 @@ def time_interleaved(
     calls: Mapping[str, int],
     plan: Plan,
     watch: Callable[[Mapping[str, float]], None] = lambda seconds: None,
+    clock: Clock = WALL,
 ) -> Timings:
     """Time rounds A B C, B A C, ... in random order, until enough of them were undisturbed.
 
@@ -140,7 +163,7 @@ def time_interleaved(
             for name in order:
                 try:
                     # In whole nanoseconds, so that what is written out is what is computed with.
-                    seconds[name] = round(block_seconds(runs[name], calls[name]), 9)
+                    seconds[name] = round(clock.block(runs[name], calls[name]), 9)
                 except LeftOut as error:
                     broken[name] = error
             order = [name for name in order if name not in broken]
@@ -176,7 +199,9 @@ class _Entrant:
     facts: dict[str, float]
 
 
-def _enter(candidate: Candidate, problem: Problem, plan: Plan, ends: ExitStack) -> _Entrant:
+def _enter(
+    candidate: Candidate, problem: Problem, plan: Plan, ends: ExitStack, clock: Clock
+) -> _Entrant:
     """Build, check and calibrate a candidate; raise LeftOut if it cannot take part."""
     try:
         reason = candidate.declines(problem)
@@ -188,17 +213,22 @@ def _enter(candidate: Candidate, problem: Problem, plan: Plan, ends: ExitStack) 
         run = build(candidate, problem, plan.copies)
         if isinstance(run, SelfTimed):
             ends.callback(run.close)
+        clock.wait()
         built = time.perf_counter()
         output = run()
+        clock.wait()
         first = time.perf_counter()
         error = problem.error_of(output)
         if not problem.passes(error):
             raise LeftOut("wrong", f"its error is {error:.1e}", error)
         backward_error = problem.backward_error_of(output)
-        calls, seconds = calibrate(run, plan.block_s)
+        calls, seconds = calibrate(run, plan.block_s, clock)
     except LeftOut:
         raise
     except Exception as exception:
+        # A device on which a kernel failed fails from then on: that ends this process, and the
+        # runner goes on in another, without the candidate.
+        clock.wait()
         raise LeftOut("failed", _reason(exception)) from exception
     setup_ms, first_call_ms = (built - start) * 1e3, (first - built) * 1e3
     facts = {
@@ -215,6 +245,7 @@ def measure_case(
     candidates: Sequence[Candidate],
     plan: Plan,
     progress: Callable[[str], None] = lambda name: None,
+    clock: Clock = WALL,
 ) -> CaseResult:
     """Build, check and time the candidates on one problem.
 
@@ -233,7 +264,7 @@ def measure_case(
         for candidate in candidates:
             progress(candidate.name)
             try:
-                ready[candidate.name] = _enter(candidate, problem, plan, ends)
+                ready[candidate.name] = _enter(candidate, problem, plan, ends, clock)
             except LeftOut as left:
                 leave_out(candidate.name, left)
         progress(CONTROL)
@@ -244,10 +275,10 @@ def measure_case(
         calls = {name: entrant.calls for name, entrant in ready.items()}
         if twin:
             runs[CONTROL] = build(ready[twin].candidate, problem, plan.copies)
-            calls[CONTROL], _ = calibrate(runs[CONTROL], plan.block_s)
+            calls[CONTROL], _ = calibrate(runs[CONTROL], plan.block_s, clock)
         if not runs:
             return outcome
-        timings = time_interleaved(runs, calls, plan)
+        timings = time_interleaved(runs, calls, plan, clock=clock)
         for name in list(ready):
             # Once more after the race: a kernel must not have written where it should not.
             try:
@@ -348,22 +379,3 @@ def verdict(low: float, high: float, resolution: float) -> str:
     if low > resolution:
         return "faster"
     return "slower" if high < 1 / resolution else "same"
-
-
-def gemm_gflops(dtype: torch.dtype, size: int = 1024, repeats: int = 7) -> float:
-    """GFLOP/s of the quickest of several large matrix products: what this process can reach."""
-    a, b = torch.rand(2, size, size, dtype=dtype)
-    seconds = [block_seconds(lambda: a @ b, 1) for _ in range(repeats)]
-    return 2 * size**3 / min(seconds) / 1e9
-
-
-def describe_torch(dtype: torch.dtype) -> dict[str, Any]:
-    """Instruction set, threads, versions and speed of PyTorch in this process."""
-    onednn = [line for line in torch.__config__.show().splitlines() if "MKL-DNN v" in line]
-    return {
-        "torch": torch.__version__,
-        "onednn": onednn[0].split(" v")[1].split()[0] if onednn else None,
-        "torch_capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "gemm_gflops": gemm_gflops(dtype),
-    }

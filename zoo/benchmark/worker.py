@@ -33,7 +33,8 @@ class Job:
     """What a worker is to measure: cases as ``--shape`` takes them, and how.
 
     ``peak`` asks for the machine's ceilings first; then op and cases may be empty. ``crashed``
-    names, by case, candidates that ended an earlier worker and are left out.
+    names, by case, candidates that ended an earlier worker and are left out. On a GPU ``threads``
+    is 1, the one that hands it its work.
     """
 
     op: str
@@ -46,41 +47,56 @@ class Job:
     rounds: int
     block_ms: float
     weights: str = "hot"
+    device: str = "cpu"
     cpu_capability: str | None = None
     peak: bool = False
     crashed: dict[str, list[str]] = field(default_factory=dict)
 
 
 def _measure(job: Job, events: Any) -> None:
+    on_cuda = job.device == "cuda"
     # Before torch is imported: some of the thread pools in it count processors, not settings.
-    if hasattr(os, "sched_setaffinity"):
+    if not on_cuda and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, usable_cpus()[: job.threads])
     wake_politely()
     import torch
 
+    from zoo.benchmark import cuda
     from zoo.benchmark.candidates import choose
     from zoo.benchmark.problem import Problem
+    from zoo.benchmark.pytorch import describe_torch
     from zoo.benchmark.shapes import parse_case
-    from zoo.benchmark.timing import Plan, describe_torch, measure_case
+    from zoo.benchmark.timing import WALL, Clock, Plan, measure_case
 
     def send(event: str, **facts: Any) -> None:
         print(json.dumps({"event": event, **facts}), file=events, flush=True)
 
-    torch.set_num_threads(job.threads)
-    candidates = choose(job.op, job.rivals, job.candidates)
+    candidates = choose(job.op, job.rivals, job.candidates, job.device)
     dtype = getattr(torch, job.dtype)
+    clock: Clock = WALL
+    if on_cuda:
+        cuda.check_device()
+        cuda.prepare()
+        clock, pauses = cuda.clock()
+    else:
+        torch.set_num_threads(job.threads)
     ours = _describe_zoo()  # before PyTorch runs anything: it checks what the machine has
     ceilings = _measure_ceilings(job.threads) if job.peak else None
     peak = {"peak": asdict(ceilings)} if ceilings else {}
-    send("environment", **describe_process(), **describe_torch(dtype), **ours, **peak)
+    speed = describe_torch(dtype, job.device, clock)
+    # Right after the matrix products: the clocks are still those of work.
+    gpu = {"gpu": {**cuda.describe_gpu(), **pauses}} if on_cuda else {}
+    send("environment", **describe_process(), **speed, **ours, **peak, **gpu)
     for text in job.cases:
         entrants = [c for c in candidates if c.name not in job.crashed.get(text, ())]
         with torch.inference_mode():
-            problem = Problem.make(parse_case(job.op, text), dtype, job.activation)
-            copies = copies_to_rotate(problem.weight.nbytes) if job.weights == "cold" else 1
+            case = parse_case(job.op, text)
+            problem = Problem.make(case, dtype, job.activation, device=job.device)
+            rotates = job.weights == "cold" and not on_cuda  # there the clock clears the cache
+            copies = copies_to_rotate(problem.weight.nbytes) if rotates else 1
             plan = Plan(rounds=job.rounds, block_s=job.block_ms / 1e3, copies=copies)
             outcome = measure_case(
-                problem, entrants, plan, lambda name: send("begin", candidate=name)
+                problem, entrants, plan, lambda name: send("begin", candidate=name), clock
             )
         if ceilings:
             attainable = ceilings.attainable_gflops(problem.case, copies)

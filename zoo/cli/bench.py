@@ -13,6 +13,8 @@ import click
 
 from zoo.benchmark.names import (
     ACTIVATIONS,
+    CUDA_OURS,
+    CUDA_RIVALS,
     ENGINES,
     NETWORK_OURS,
     NETWORK_RIVALS,
@@ -59,11 +61,12 @@ def choose_rivals(value: str, groups: Mapping[str, Iterable[str]]) -> list[str]:
     return [name for name in groups if name in names and groups[name] == [name]]
 
 
-def op_groups() -> dict[str, list[str]]:
+def op_groups(device: str = "cpu") -> dict[str, list[str]]:
     """What --rivals may name beside --op."""
-    every = [*RIVALS, *ENGINES]
+    builtin = [*RIVALS] if device == "cpu" else [*CUDA_RIVALS]
+    every = [*builtin, *ENGINES] if device == "cpu" else builtin
     singles = {name: [name] for name in every}
-    return {**singles, "builtin": [*RIVALS], "all": every, "none": []}
+    return {**singles, "builtin": builtin, "all": every, "none": []}
 
 
 def _candidates_help() -> str:
@@ -72,6 +75,7 @@ def _candidates_help() -> str:
 
     return (
         f"\b\nCandidates for ops:\n{lines({**OURS, **RIVALS})}\n\n"
+        f"\b\nCandidates for ops with --device cuda:\n{lines({**CUDA_OURS, **CUDA_RIVALS})}\n\n"
         f"\b\nEngines, which `make bench-env` installs:\n{lines(ENGINES)}\n\n"
         f"\b\nCandidates for networks, beside the installed backends (zoo list-backends):\n"
         f"{lines({**NETWORK_OURS, **NETWORK_RIVALS})}"
@@ -80,6 +84,11 @@ def _candidates_help() -> str:
 
 @click.command(epilog=_candidates_help())
 @click.option("--op", type=click.Choice(OPS), help="The op to time.")
+@click.option(
+    "--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True,
+    help="Where to time convolutions and pools. On a GPU each call is timed by the device itself "
+    "and begins with a cold L2 cache.",
+)  # fmt: skip
 @click.option(
     "--model", "models", multiple=True, metavar="NAME",
     help="A whole network to time instead, with random weights. Repeatable.",
@@ -117,16 +126,19 @@ def _candidates_help() -> str:
     help="Batch sizes of the named set, or of networks.  [default: 1]",
 )
 @click.option(
-    "--dtype", type=click.Choice(("float32", "float64")), default="float32", show_default=True
-)
+    "--dtype", type=click.Choice(("float32", "float64", "float16", "bfloat16")),
+    default="float32", show_default=True,
+    help="Of all tensors: float32 or float64, with --device cuda float32 (without TF32), float16 "
+    "or bfloat16.",
+)  # fmt: skip
 @click.option(
     "--activation", type=click.Choice(ACTIVATIONS),
     help="Activation after a convolution.  [default: relu]",
 )  # fmt: skip
 @click.option(
-    "--weights", type=click.Choice(("hot", "cold")), default="hot", show_default=True,
+    "--weights", type=click.Choice(("hot", "cold")),
     help="Whether a convolution's calls share one weight, or go through copies that do not fit "
-    "into the caches, as in a network.",
+    "into the caches, as in a network.  [default: hot]",
 )  # fmt: skip
 @click.option(
     "--cpu-capability", type=click.Choice(("scalar", "avx2", "avx512")),
@@ -157,7 +169,8 @@ def _candidates_help() -> str:
 )  # fmt: skip
 @click.option(
     "--min-time", type=click.FloatRange(0.1), metavar="MS",
-    help="Least milliseconds that a candidate runs in a round.  [default: 5; networks: 20]",
+    help="Least milliseconds that a candidate runs in a round.  [default: 5; networks: 20; cuda: "
+    "1]",
 )  # fmt: skip
 @click.option(
     "--max-time", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S",
@@ -178,6 +191,7 @@ def _candidates_help() -> str:
 @click.option("--force", is_flag=True, help="Replace the files if they exist.")
 def command(
     op: str | None,
+    device: str,
     models: tuple[str, ...],
     image_size: int | None,
     throughput: bool,
@@ -187,7 +201,7 @@ def command(
     batch: tuple[int, ...] | None,
     dtype: str,
     activation: str | None,
-    weights: str,
+    weights: str | None,
     cpu_capability: str | None,
     rivals: str,
     candidates: tuple[str, ...],
@@ -214,6 +228,11 @@ def command(
     from zoo.benchmark.plot import check_plot
     from zoo.cli import bench_networks, bench_ops, bench_output
 
+    if device == "cuda":
+        cpu_only = {"--model": models, "--threads": threads, "--weights": weights, "--peak": peak}
+        bench_ops.check_cuda(op, dtype, {**cpu_only, "--cpu-capability": cpu_capability})
+    elif dtype in ("float16", "bfloat16"):
+        raise UsageError(f"--dtype {dtype} is timed on a GPU: add --device cuda")
     others = (op, set_name, shapes, activation, candidates, peak, cpu_capability)
     if models and (any(others) or weights == "cold" or dtype != "float32"):
         raise UsageError(
@@ -228,17 +247,18 @@ def command(
             "network"
         )
     available = len(usable_cpus())
-    threads = threads or (available,)
+    threads = threads or (available if device == "cpu" else 1,)
     if max(threads) > available:
         raise UsageError(f"--threads {max(threads)}: this process may use {available} processors")
     header: dict[str, Any] = {
         "op": "networks" if models else op,
+        "device": device,
         "dtype": dtype,
         "activation": activation,
-        "weights": weights,
+        "weights": weights or ("hot" if device == "cpu" else "cold"),
         "cpu_capability": cpu_capability,
         "rounds": rounds or (10 if models else 20),
-        "min_time_ms": min_time or (20.0 if models else 5.0),
+        "min_time_ms": min_time or (20.0 if models else 5.0 if device == "cpu" else 1.0),
         "command": shlex.join(["zoo", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **describe_machine(),
@@ -255,7 +275,7 @@ def command(
             shapes,
             batch,
             header,
-            choose_rivals(rivals, op_groups()),
+            choose_rivals(rivals, op_groups(device)),
             candidates,
             peak,
             plot,
@@ -309,8 +329,9 @@ def _job(
     from zoo.benchmark.worker import Job
     from zoo.cli import bench_ops
 
-    activation, weights = header["activation"], header["weights"]
-    own = (set_name, shapes, batch, activation, candidates, plot, history, weights == "cold")
+    activation, on_cpu = header["activation"], header["device"] == "cpu"
+    cold = header["weights"] == "cold" and on_cpu
+    own = (set_name, shapes, batch, activation, candidates, plot, history, cold)
     if op is None and any(own):
         raise UsageError("--peak alone times no op: say which with --op")
     if peak and header["dtype"] != "float32":
@@ -320,7 +341,7 @@ def _job(
         header["activation"] = activation or ("none" if op == "linear" else "relu")
     elif activation:
         raise UsageError(f"--activation belongs to convolutions, not to {op}")
-    elif weights == "cold":
+    elif cold:
         raise UsageError(f"--weights belongs to convolutions: {op} has none")
     return Job(
         op=op or "",
@@ -332,7 +353,8 @@ def _job(
         candidates=list(candidates),
         rounds=header["rounds"],
         block_ms=header["min_time_ms"],
-        weights=weights,
+        weights=header["weights"],
+        device=header["device"],
         cpu_capability=header["cpu_capability"],
         peak=peak,
     )

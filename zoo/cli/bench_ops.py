@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,17 @@ def measure(
         document["not_timed"] += measured.not_timed
         document["controls"] += measured.controls
     return document
+
+
+def check_cuda(op: str | None, dtype: str, cpu_only: Mapping[str, object]) -> None:
+    """Raise UsageError for what --device cuda does not time: options of ``cpu_only``, a dtype."""
+    given = [option for option, value in cpu_only.items() if value]
+    if given:
+        raise UsageError(f"--device cuda times ops on a GPU: leave out {', '.join(given)}")
+    if op == "linear":
+        raise UsageError("--device cuda times convolutions and pools, not linear")
+    if dtype == "float64":
+        raise UsageError("--device cuda takes --dtype float32, float16 or bfloat16, not float64")
 
 
 def installed(rivals: list[str]) -> list[str]:

@@ -69,8 +69,7 @@ def show(document: dict[str, Any], format_: str) -> None:
     if header["op"]:
         click.echo()
         columns: list[Column | str] = [
-            _case_column(header),
-            Column("threads", right=True),
+            *_place_columns(header),
             *(_number(name, ".3g") for name in report.candidate_names(results)),
             _number("gflops", ".0f", "GFLOP/s"),
             *([_number("percent_of_roofline", ".0f", "% roofline")] if ceilings else []),
@@ -90,9 +89,10 @@ def show(document: dict[str, Any], format_: str) -> None:
         _print_history(document)
 
 
-def _case_column(header: Mapping[str, Any]) -> Column:
-    networks = header["op"] == "networks"
-    return Column("case", "network" if networks else "case (N,C,H,W,...)")
+def _place_columns(header: Mapping[str, Any]) -> list[Column | str]:
+    networks, on_cpu = header["op"] == "networks", header["device"] == "cpu"
+    case = Column("case", "network" if networks else "case (N,C,H,W,...)")
+    return [case, Column("threads", right=True)] if on_cpu else [case]
 
 
 def _print_candidates(rows: list[dict[str, Any]]) -> None:
@@ -120,8 +120,7 @@ def _print_history(document: dict[str, Any]) -> None:
 
     results = document["results"]
     columns: list[Column | str] = [
-        _case_column(document["header"]),
-        Column("threads", right=True),
+        *_place_columns(document["header"]),
         "candidate",
         _number("old_median_ms", ".3g", "ms then"),
         _number("median_ms", ".3g", "ms now"),

@@ -61,7 +61,7 @@ def _make(setup: dict[str, Any], answer: Answer) -> None:
 
     from zoo import ops
     from zoo.benchmark.networks.model import Network, best
-    from zoo.benchmark.timing import describe_torch
+    from zoo.benchmark.pytorch import describe_torch
 
     ours = {"zoo_capability": ops.cpu_capability(), "zoo_build": ops.build_info()}
     wanted = setup["make"]
