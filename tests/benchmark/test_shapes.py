@@ -83,6 +83,7 @@ def test_flops_count_the_multiply_adds_of_the_direct_convolution():
         ("conv2d", "1,8,8,8,0,3,1,1", "at least 1"),
         ("conv2d", "1,8,8,8,8,3,0,1", "at least 1"),
         ("conv2d", "1,8,8,8,8,3,1,-1", "negative"),
+        ("conv2d", f"1,8,8,8,8,3,{2**31},1", "below"),
         ("conv2d", "1,8,8,8,8,3,1,1,3", "must divide"),
         ("conv2d", "1,8,2,2,8,5,1,0", "empty"),
         ("conv2d", "1,8,8,8,8,3,1,1+max2", "conv2d takes"),
