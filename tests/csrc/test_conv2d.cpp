@@ -57,51 +57,67 @@ Conv2dParams random_case(Random& random, bool large) {
   return p;
 }
 
+struct Size {
+  int64_t n, c, h, w, o, k, s, p, g;
+  Pool pool = Pool::none;
+  int64_t pk = 1, ps = 1, pp = 0;
+};
+
+Conv2dParams make(const Size& z) {
+  Conv2dParams p;
+  p.batch = z.n, p.in_channels = z.c, p.in_h = z.h, p.in_w = z.w;
+  p.out_channels = z.o, p.groups = z.g;
+  p.window.kernel_h = p.window.kernel_w = z.k;
+  p.window.stride_h = p.window.stride_w = z.s;
+  p.window.pad_h = p.window.pad_w = z.p;
+  p.out_h = out_size(z.h, z.k, z.s, z.p, 1), p.out_w = out_size(z.w, z.k, z.s, z.p, 1);
+  p.activation = Activation::relu;
+  p.pool = z.pool;
+  p.pool_window.kernel_h = p.pool_window.kernel_w = z.pk;
+  p.pool_window.stride_h = p.pool_window.stride_w = z.ps;
+  p.pool_window.pad_h = p.pool_window.pad_w = z.pp;
+  if (z.pool != Pool::none) {
+    p.pool_h = out_size(p.out_h, z.pk, z.ps, z.pp, 1);
+    p.pool_w = out_size(p.out_w, z.pk, z.ps, z.pp, 1);
+  }
+  return p;
+}
+
+// Every remainder that channels, filters, pixels and maps can leave.
+std::vector<Size> edges() {
+  std::vector<Size> sizes;
+  for (int64_t i = 1; i <= 33; ++i) {
+    sizes.push_back({1, i, 3, 5, 34 - i, 3, 1, 1, 1});
+    sizes.push_back({1, 34 - i, 1, i, i, 1, 1, 0, 1});
+    sizes.push_back({1, 3, i, 34 - i, 5, 3, 1, 1, 1});
+  }
+  for (int64_t i : {63, 64, 65, 127, 128, 129}) {
+    sizes.push_back({1, i, 3, 5, 7, 3, 1, 1, 1});
+    sizes.push_back({1, 7, 3, 5, i, 1, 1, 0, 1});
+  }
+  for (int64_t batch : {0, 1, 3, 8}) sizes.push_back({batch, 17, 3, 5, 33, 3, 1, 1, 1});
+  return sizes;
+}
+
 // Deep sums, many panels, many pixel blocks, wide and tall maps: what small random cases miss.
-std::vector<Conv2dParams> large_cases() {
-  struct Size {
-    int64_t n, c, h, w, o, k, s, p, g;
-    Pool pool;
-    int64_t pk, ps, pp;
-  };
-  const Size sizes[] = {
-      {1, 128, 6, 6, 70, 3, 1, 1, 1, Pool::none, 1, 1, 0},    // three depth blocks
-      {1, 600, 3, 5, 40, 1, 1, 0, 1, Pool::none, 1, 1, 0},    // two, of 304 and 296
-      {1, 520, 1, 1, 33, 1, 1, 0, 1, Pool::none, 1, 1, 0},    // one pixel
-      {2, 8, 20, 21, 600, 1, 1, 0, 1, Pool::none, 1, 1, 0},   // two slices of panels
-      {3, 290, 9, 7, 70, 1, 1, 0, 1, Pool::none, 1, 1, 0},    // read where it lies, through images
-      {2, 600, 8, 9, 80, 1, 1, 0, 2, Pool::avg, 2, 2, 0},     // groups of it, pooled
-      {1, 1024, 5, 5, 40, 1, 1, 0, 1, Pool::none, 1, 1, 0},   // pixels 4096 bytes apart
-      {1, 3, 40, 40, 64, 7, 2, 3, 1, Pool::max, 3, 2, 1},     // a stem
-      {1, 64, 14, 14, 96, 3, 1, 1, 1, Pool::avg, 2, 2, 0},    // two depth blocks, pooled
-      {3, 3, 32, 32, 32, 3, 1, 0, 1, Pool::max, 2, 2, 0},     // the tutorial's first layer
-      {1, 2, 5, 700, 40, 3, 1, 1, 1, Pool::max, 3, 1, 1},     // wide
-      {1, 70, 30, 30, 70, 3, 1, 1, 70, Pool::none, 1, 1, 0},  // depthwise
+std::vector<Size> large_cases() {
+  return {
+      {1, 128, 6, 6, 70, 3, 1, 1, 1},                       // three depth blocks
+      {1, 600, 3, 5, 40, 1, 1, 0, 1},                       // two, of 304 and 296
+      {1, 520, 1, 1, 33, 1, 1, 0, 1},                       // one pixel
+      {2, 8, 20, 21, 600, 1, 1, 0, 1},                      // two slices of panels
+      {3, 290, 9, 7, 70, 1, 1, 0, 1},                       // read where it lies, through images
+      {2, 600, 8, 9, 80, 1, 1, 0, 2, Pool::avg, 2, 2, 0},   // groups of it, pooled
+      {1, 1024, 5, 5, 40, 1, 1, 0, 1},                      // pixels 4096 bytes apart
+      {1, 3, 40, 40, 64, 7, 2, 3, 1, Pool::max, 3, 2, 1},   // a stem
+      {1, 64, 14, 14, 96, 3, 1, 1, 1, Pool::avg, 2, 2, 0},  // two depth blocks, pooled
+      {3, 3, 32, 32, 32, 3, 1, 0, 1, Pool::max, 2, 2, 0},   // the tutorial's first layer
+      {1, 2, 5, 700, 40, 3, 1, 1, 1, Pool::max, 3, 1, 1},   // wide
+      {1, 70, 30, 30, 70, 3, 1, 1, 70},                     // depthwise
       {1, 300, 9, 9, 300, 3, 2, 1, 300, Pool::max, 2, 2, 0},
-      {2, 40, 10, 10, 80, 1, 1, 0, 40, Pool::none, 1, 1, 0},  // two filters a channel
+      {2, 40, 10, 10, 80, 1, 1, 0, 40},  // two filters a channel
       {1, 34, 13, 90, 34, 5, 1, 2, 34, Pool::avg, 3, 2, 1},
   };
-  std::vector<Conv2dParams> cases;
-  for (const Size& z : sizes) {
-    Conv2dParams p;
-    p.batch = z.n, p.in_channels = z.c, p.in_h = z.h, p.in_w = z.w;
-    p.out_channels = z.o, p.groups = z.g;
-    p.window.kernel_h = p.window.kernel_w = z.k;
-    p.window.stride_h = p.window.stride_w = z.s;
-    p.window.pad_h = p.window.pad_w = z.p;
-    p.out_h = out_size(z.h, z.k, z.s, z.p, 1), p.out_w = out_size(z.w, z.k, z.s, z.p, 1);
-    p.activation = Activation::relu;
-    p.pool = z.pool;
-    p.pool_window.kernel_h = p.pool_window.kernel_w = z.pk;
-    p.pool_window.stride_h = p.pool_window.stride_w = z.ps;
-    p.pool_window.pad_h = p.pool_window.pad_w = z.pp;
-    if (z.pool != Pool::none) {
-      p.pool_h = out_size(p.out_h, z.pk, z.ps, z.pp, 1);
-      p.pool_w = out_size(p.out_w, z.pk, z.ps, z.pp, 1);
-    }
-    cases.push_back(p);
-  }
-  return cases;
 }
 
 // The one that takes every case with these weights.
@@ -124,7 +140,14 @@ void test_conv2d() {
         run_case<double>(random, *table, p, impl, false);
       }
     }
-    for (const Conv2dParams& p : large_cases()) {
+    for (const Size& size : edges()) {
+      const Conv2dParams p = make(size);
+      for (const Layout layout : {Layout::nchw, Layout::channels_last}) {
+        run_case<float>(random, *table, p, implementation(p), false, layout);
+      }
+    }
+    for (const Size& size : large_cases()) {
+      const Conv2dParams p = make(size);
       const Conv2dImpl impl = implementation(p);
       for (int i = 0; i < 3; ++i) run_case<float>(random, *table, p, impl, false);
     }

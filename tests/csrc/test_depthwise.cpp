@@ -41,12 +41,39 @@ Conv2dParams random_case(Random& random) {
   return p;
 }
 
+// Every remainder that channels and maps can leave.
+void test_edges(Random& random, const KernelTable& table) {
+  const auto run = [&](int64_t batch, int64_t channels, int64_t h, int64_t w, int64_t kernel,
+                       int64_t stride) {
+    Conv2dParams p;
+    p.batch = batch, p.in_channels = p.out_channels = p.groups = channels;
+    p.in_h = h, p.in_w = w;
+    p.window.kernel_h = p.window.kernel_w = kernel;
+    p.window.stride_h = p.window.stride_w = stride;
+    p.window.pad_h = p.window.pad_w = kernel / 2;
+    p.out_h = out_size(h, kernel, stride, kernel / 2, 1);
+    p.out_w = out_size(w, kernel, stride, kernel / 2, 1);
+    for (const Layout layout : {Layout::nchw, Layout::channels_last}) {
+      run_case<float>(random, table, p, Conv2dImpl::depthwise, false, layout);
+    }
+  };
+  for (const int64_t kernel : {3, 5, 7}) {
+    for (const int64_t stride : {1, 2}) {
+      for (int64_t i = 1; i <= 33; ++i) run(1, 3, i, 34 - i, kernel, stride);
+    }
+  }
+  for (int64_t channels = 1; channels <= 33; ++channels) run(1, channels, 5, 7, 3, 1);
+  for (int64_t channels : {63, 64, 65, 127, 128, 129}) run(1, channels, 3, 5, 5, 1);
+  for (int64_t batch : {0, 1, 3, 8}) run(batch, 17, 5, 7, 3, 2);
+}
+
 }  // namespace
 
 void test_depthwise() {
   const int cases = random_cases(600);
   for (const KernelTable* table : tables()) {
     Random random(11);
+    test_edges(random, *table);
     for (int i = 0; i < cases; ++i) {
       const Conv2dParams p = random_case(random);
       const Layout layout = random.pick({Layout::nchw, Layout::channels_last, Layout::any});

@@ -37,6 +37,8 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
       p.batch = 1, p.channels = random.whole(1020, 2200);
       p.in_h = random.whole(1, 8), p.in_w = random.whole(1, 12);
     }
+    if (random.chance(0.05)) p.channels = random.pick<int64_t>({63, 64, 65, 127, 128, 129});
+    if (random.chance(0.02)) p.batch = 8;
     w.kernel_h = random.whole(1, 5);
     w.kernel_w = random.chance(0.7) ? w.kernel_h : random.whole(1, 9);
     if (random.chance(0.1)) w.kernel_h = p.in_h, w.kernel_w = p.in_w;  // global
