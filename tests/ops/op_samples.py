@@ -217,13 +217,33 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
     yield adaptive("unbatched", tensor(5, 6, 6), (2, None))
 
 
-def by_name(name: str, dtype: torch.dtype = torch.float32) -> Sample:
+def by_name(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Sample:
     """The sample whose str() is ``name``."""
-    return next(sample for sample in samples(dtype=dtype) if str(sample) == name)
+    return next(sample for sample in samples(device, dtype) if str(sample) == name)
 
 
 def names(op: str = "") -> list[str]:
     return [str(sample) for sample in samples() if str(sample).startswith(op)]
+
+
+def overload_call(sample: Sample) -> tuple[object, tuple[object, ...], dict[str, object]]:
+    """The sample as a call of the dispatcher op, which takes pairs."""
+    name = sample.op
+    kwargs = dict(sample.kwargs)
+    if kwargs.pop("return_indices", False):
+        name = "max_pool2d_with_indices"
+    overload = getattr(torch.ops.zoo, name).default
+    arguments = overload._schema.arguments
+
+    def listed(value: object, kind: str) -> object:
+        return [value, value] if "List" in kind and isinstance(value, int) else value
+
+    args = tuple(
+        listed(value, str(argument.type))
+        for value, argument in zip(sample.args, arguments, strict=False)
+    )
+    kinds = {argument.name: str(argument.type) for argument in arguments}
+    return overload, args, {key: listed(value, kinds[key]) for key, value in kwargs.items()}
 
 
 def implementation(sample: Sample, packed: bool = False) -> str:

@@ -36,28 +36,6 @@ def fresh_dynamo() -> None:
     torch._dynamo.reset()
 
 
-def overload_call(
-    sample: op_samples.Sample,
-) -> tuple[object, tuple[object, ...], dict[str, object]]:
-    """The sample as a call of the dispatcher op, which takes pairs."""
-    name = sample.op
-    kwargs = dict(sample.kwargs)
-    if kwargs.pop("return_indices", False):
-        name = "max_pool2d_with_indices"
-    overload = getattr(torch.ops.zoo, name).default
-    arguments = overload._schema.arguments
-
-    def listed(value: object, kind: str) -> object:
-        return [value, value] if "List" in kind and isinstance(value, int) else value
-
-    args = tuple(
-        listed(value, str(argument.type))
-        for value, argument in zip(sample.args, arguments, strict=False)
-    )
-    kinds = {argument.name: str(argument.type) for argument in arguments}
-    return overload, args, {key: listed(value, kinds[key]) for key, value in kwargs.items()}
-
-
 # torch's own checks look at .grad of what they cloned.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("grad", [False, True])
@@ -66,7 +44,7 @@ def test_opcheck(name: str, grad: bool) -> None:
     sample = op_samples.by_name(name)
     if grad:
         sample = sample.map(lambda x: x.detach().clone().requires_grad_())
-    overload, args, kwargs = overload_call(sample)
+    overload, args, kwargs = op_samples.overload_call(sample)
     opcheck(overload, args, kwargs)  # type: ignore[arg-type]
 
 
