@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import timm
@@ -11,7 +12,7 @@ from fused_models import Net, X, agree, close, simple
 from torch import Tensor, nn
 
 import zoo
-from zoo.nn import fuse_for_training
+from zoo.nn import FusedConv2d, fuse_for_training
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +81,24 @@ def test_one_value_per_channel_is_refused_as_by_torch() -> None:
     for model in (simple(), fuse_for_training(simple())):
         with pytest.raises(ValueError, match=r"more than (1|one) value per channel"):
             model(torch.randn(1, 3, 1, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("fuse", [fuse_for_training, FusedConv2d])
+def test_no_images_at_all(fuse: type[FusedConv2d] | Callable[[nn.Module], nn.Module]) -> None:
+    """As in PyTorch they make an empty map, count as a batch and change no statistics."""
+    model = simple()
+    ours = FusedConv2d(model.conv, model.bn, "relu") if fuse is FusedConv2d else fuse(model)
+    for mode in (True, False):
+        for each in (ours, model):
+            model.zero_grad()
+            x = X[:0].clone().requires_grad_()
+            output = each.train(mode)(x)
+            output.sum().backward()
+            assert output.shape == (0, 6, 8, 8)
+            assert x.grad is not None
+            assert not any(p.grad.any() for p in each.parameters() if p.grad is not None)
+    assert model.bn.num_batches_tracked == 2
+    assert torch.equal(model.bn.running_mean, torch.zeros_like(model.bn.running_mean))
 
 
 def test_stochastic_depth_and_dropout_draw_as_before() -> None:

@@ -23,8 +23,8 @@ class Chain:
     """``pool(activation(bn(conv(input)) + residual))``, of which all but ``conv`` may be absent.
 
     Where the ops do not serve it runs the modules one by one, as they were called before: on other
-    devices and dtypes, under autocast, with a BatchNorm in eval mode, and where a module has got
-    hooks, parametrizations or another activation since.
+    devices and dtypes, on no images, under autocast, with a BatchNorm in eval mode, and where a module
+    has got hooks, parametrizations or another activation since.
 
     Attributes:
         bn: the BatchNorm. in_bn: whether it is one of timm's, which has the activation in itself.
@@ -99,6 +99,7 @@ class Chain:
             or type(conv.weight) not in _TENSORS
             or not input.is_cpu
             or input.dim() != 4
+            or input.numel() == 0
             or input.dtype not in (torch.float32, torch.float64)
             or conv.weight.dtype != input.dtype
             or torch.is_autocast_enabled("cpu")
