@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -122,6 +124,69 @@ def test_attributes_that_change(monkeypatch) -> None:
     fused.set_grad_checkpointing()
     fused(x)
     assert len(seen) == 20
+
+
+class Choosing(Net):
+    """A forward that decides by what is in collections."""
+
+    def __init__(self, choice: Any) -> None:
+        super().__init__(lambda *_: None)
+        self.choice = choice
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return self.relu(x) if "relu" in str(self.choice) else x
+
+
+@pytest.mark.parametrize(
+    ("choice", "change"),
+    [
+        (["relu", 1], lambda m: m.choice.clear()),
+        ({"after": ["relu"]}, lambda m: m.choice["after"].pop()),
+        (({"relu"},), lambda m: m.choice[0].clear()),
+        (nn.ReLU, lambda m: setattr(m, "choice", nn.Identity)),
+    ],
+    ids=["list", "nested", "set", "class"],
+)
+def test_collections_that_change(choice: Any, change: Callable[..., Any], monkeypatch) -> None:
+    if choice is nn.ReLU:
+        monkeypatch.setattr(nn.ReLU, "__module__", "relu")
+    fused = fuse_for_training(Choosing(choice))
+    assert fused.fused_chains == [PLAIN]
+    seen = count_ops(monkeypatch)
+    assert fused(X).min() == 0
+    assert fuse_for_training(copy.deepcopy(fused))(X).min() == 0
+    assert copy.deepcopy(fused)(X).min() == 0
+    assert len(seen) == 3
+    change(fused)
+    assert fused(X).min() < 0
+    assert len(seen) == 3
+
+
+def test_a_pool_that_changes(monkeypatch) -> None:
+    model = Net(lambda m, x: m.pool(m.relu(m.conv(x))), pool=nn.MaxPool2d(2))
+    fused = fuse_for_training(model)
+    seen = count_ops(monkeypatch)
+    assert fused(X).shape[2:] == (4, 4)
+    for name, value, size in (("stride", 1, 7), ("kernel_size", 3, 6), ("padding", 1, 8)):
+        setattr(fused.pool, name, value)
+        assert fused(X).shape[2:] == (size, size)
+        close(fused(X), model(X), 1e-9)
+    assert seen == ["conv2d_pool"]
+
+
+def test_a_module_that_works_in_place_since() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = x * 1
+        y = m.conv(x)
+        return m.bn(y) + m.relu(x).sum()
+
+    fused = fuse_for_training(Net(forward))
+    assert fused.fused_chains == ["conv + batch_norm + residual"]
+    with torch.no_grad():
+        before = fused(X)
+        fused.relu.inplace = True
+        close(fused(X), before, 1e-9)
 
 
 def test_to_other_dtypes(monkeypatch) -> None:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
+from typing import Any
 
 import pytest
+import timm
 import torch
 from fused_models import PLAIN, X, count_ops, simple
+from torch import nn
 
 import zoo
 from zoo.nn import fuse_for_training
@@ -57,3 +62,49 @@ def test_fused_twice() -> None:
     twice = fuse_for_training(once)
     assert twice.fused_chains == once.fused_chains == [PLAIN]
     assert torch.equal(twice(X), once(X))
+
+
+def saved(*objects: Any) -> Any:
+    """What torch.save and torch.load make of them."""
+    file = io.BytesIO()
+    torch.save(objects, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+def test_pickles_are_traced_anew(monkeypatch) -> None:
+    model = zoo.create_model("cifar/resnet20").train()
+    fused = fuse_for_training(model)
+    x = torch.randn(2, 3, 8, 8)
+    twin, plain = saved(fused, model)
+    assert isinstance(twin, type(model))
+    assert twin.fused_chains == fused.fused_chains
+    assert all(map(lambda a, b: a is b, twin.parameters(), plain.parameters()))
+    seen = count_ops(monkeypatch)
+    outputs = [each(x) for each in (twin, fused)]
+    assert len(seen) == 2 * 19
+    assert torch.equal(*outputs)
+    assert type(plain) is type(model)
+    again = pickle.loads(pickle.dumps(twin, protocol=0))
+    assert again.fused_chains == fused.fused_chains
+
+
+def test_copies_of_copies_and_pickles(monkeypatch) -> None:
+    fused = saved(fuse_for_training(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())))[0]
+    for twin in (copy.deepcopy(fused), copy.copy(fused), fuse_for_training(fused)):
+        assert twin.fused_chains == ["0 + relu"]
+        assert (twin[0] is fused[0]) == (twin[0].weight is fused[0].weight)
+        seen = count_ops(monkeypatch)
+        twin(torch.ones(1, 3, 4, 4))
+        assert seen == ["conv2d"]
+        monkeypatch.undo()
+
+
+def test_a_pickle_that_cannot_be_traced_runs_as_it_is(monkeypatch) -> None:
+    fused = fuse_for_training(timm.create_model("resnet18").train())
+    fused.set_grad_checkpointing()
+    (twin,) = saved(fused)
+    seen = count_ops(monkeypatch)
+    twin(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert not seen
+    assert not twin.fused_chains
