@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
+import timm
 import torch
+from fused_models import Net, Untraceable, X, agree, simple
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -99,3 +102,37 @@ def test_views_of_a_chain_that_are_changed_in_place(last: nn.Module) -> None:
         each.train()(x).square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_what_cannot_be_traced_says_why() -> None:
+    for model, reason in (
+        (Untraceable(lambda *_: None), "symbolically traced variables cannot be used as inputs"),
+        (Net(lambda m, x: m.conv(x) if random.random() < 0.5 else x), "decides by random numbers"),
+        (Net(lambda m, x: m.conv(x) + torch.ones(1)), "tensors that do not depend on its input"),
+        (Net(lambda m, x: setattr(m, "seen", x) or m.conv(x)), "it sets Net.seen"),
+        (Net(lambda m, x: checkpoint(lambda y: m.conv(y), x)), "cannot trace"),
+        (nn.DataParallel(simple()), "it is a wrapper"),
+    ):
+        before, state = dict(vars(model)), random.getstate()
+        with pytest.raises(zoo.UsageError, match=reason) as error:
+            fuse_for_training(model)
+        assert "\n" not in str(error.value)
+        assert "cannot be fused for training; train it as it is" in str(error.value)
+        assert vars(model) == before
+        assert random.getstate() == state
+    with pytest.raises(TypeError, match=r"must be an nn\.Module"):
+        fuse_for_training(lambda x: x)  # type: ignore[type-var]
+
+
+def test_activation_checkpointing_is_refused() -> None:
+    model = timm.create_model("resnet18")
+    model.set_grad_checkpointing()
+    with pytest.raises(zoo.UsageError, match="set_grad_checkpointing"):
+        fuse_for_training(model)
+
+
+def test_a_part_that_cannot_be_traced_stays_as_it_is() -> None:
+    inner = Untraceable(lambda *_: None)
+    model = nn.Sequential(inner, nn.Conv2d(6, 4, 3).double(), nn.ReLU())
+    fused = agree(model, X + 10)
+    assert fused.fused_chains == ["1 + relu"]

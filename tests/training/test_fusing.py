@@ -50,6 +50,14 @@ class Other(Net):
         return super().forward(x if isinstance(x, torch.Tensor) else x * 2)
 
 
+class Detached(Net):
+    """A network that has other gradients in its graph."""
+
+    def forward(self, x):
+        y = torch.relu(self.bn(self.conv(x))).mean((2, 3))
+        return self.fc(y if isinstance(x, torch.Tensor) else y.detach())
+
+
 def test_the_faster_one_is_chosen(config):
     auto = config(ops="auto")
     net = Net(asleep=True)
@@ -105,9 +113,10 @@ def test_elsewhere_than_on_the_cpu_in_float32_it_is_pytorchs(config):
     ("net", "reason"),
     [
         (Other(), "Other computes something else when it is traced"),
+        (Detached(), "Detached computes something else when it is traced"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "Sequential has no convolution with"),
     ],
-    ids=["other", "nothing"],
+    ids=["other", "gradients", "nothing"],
 )
 def test_what_cannot_be_fused(config, net, reason):
     ops, module, told = choose(config(ops="auto"), net, SIZE, "cpu")

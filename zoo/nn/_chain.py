@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from zoo import ops
 from zoo.nn._activations import bn_activation, module_activation
 from zoo.nn._batch_norm import conv2d_batch_norm, is_plain, uses_batch_statistics
+from zoo.nn._pools import module_is_pool
 from zoo.ops import reference
 
 _TENSORS = (Tensor, nn.Parameter)  # and none of the classes that spread over devices, or fake
@@ -23,8 +24,8 @@ class Chain:
     """``pool(activation(bn(conv(input)) + residual))``, of which all but ``conv`` may be absent.
 
     Where the ops do not serve it runs the modules one by one, as they were called before: on other
-    devices and dtypes, under autocast, with a BatchNorm in eval mode, and where a module has got
-    hooks, parametrizations or another activation since.
+    devices and dtypes, on no images, under autocast, with a BatchNorm in eval mode, and
+    where a module has got hooks, parametrizations, another activation or another window since.
 
     Attributes:
         bn: the BatchNorm. in_bn: whether it is one of timm's, which has the activation in itself.
@@ -99,6 +100,7 @@ class Chain:
             or type(conv.weight) not in _TENSORS
             or not input.is_cpu
             or input.dim() != 4
+            or input.numel() == 0
             or input.dtype not in (torch.float32, torch.float64)
             or conv.weight.dtype != input.dtype
             or torch.is_autocast_enabled("cpu")
@@ -116,7 +118,7 @@ class Chain:
         act = self.act
         if act is not None and not (is_plain(act) and module_activation(act) == self.activation):
             return False
-        if self.pool_module is not None and not is_plain(self.pool_module):
+        if self.pool_module is not None and not module_is_pool(self.pool_module):
             return False
         return residual is None or self._adds(input, residual)
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.nn import functional as F
 
 from zoo.nn._activations import FROM_OUTPUT, bn_activation, module_activation, node_activation
 from zoo.nn._batch_norm import is_plain
 from zoo.nn._chain import Chain
+from zoo.nn._pools import module_is_pool, node_is_pool
 
 
 def _in_place(name: str) -> Callable[[Any, Any], Any]:
@@ -140,7 +140,7 @@ class ChainFinder:
                 user = self._only_user(user)
         if user and chain.bn is None and not chain.residual:
             pool = self._module(user)
-            if _is_pool(user, pool):
+            if node_is_pool(user) if pool is None else module_is_pool(pool):
                 yield replace(chain, pool=True, pool_module=pool), [*nodes, user], add
 
     def _batch_norm_of(self, node: fx.Node) -> nn.BatchNorm2d | None:
@@ -238,46 +238,3 @@ def _changes(node: fx.Node, module: nn.Module | None) -> bool:
     if name in ("setitem", "__setitem__") or name in IN_PLACE:
         return True
     return name.endswith("_") and not name.endswith("__")
-
-
-def _is_pool(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether it is a max-pool of 2x2 windows, side by side."""
-    if module is not None:
-        return (
-            type(module) is nn.MaxPool2d
-            and is_plain(module)
-            and _is_2x2(
-                module.kernel_size,
-                module.stride,
-                module.padding,
-                module.dilation,
-                module.ceil_mode,
-                module.return_indices,
-            )
-        )
-    if node.op != "call_function" or node.target not in (F.max_pool2d, torch.max_pool2d):
-        return False
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    options = dict(zip(names, node.args[1:], strict=False)) | node.kwargs
-    return set(options) <= set(names) and _is_2x2(**options)
-
-
-def _is_2x2(
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: Any = False,
-    return_indices: Any = False,
-) -> bool:
-    def is_pair(value: Any, number: int) -> bool:
-        return value == number or value in ((number, number), [number, number])
-
-    return (
-        is_pair(kernel_size, 2)
-        and (stride is None or stride in ((), []) or is_pair(stride, 2))
-        and is_pair(padding, 0)
-        and is_pair(dilation, 1)
-        and ceil_mode is False
-        and return_indices is False
-    )

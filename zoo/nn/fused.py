@@ -174,7 +174,8 @@ class FusedConv2d(nn.Module):
         self, input: Tensor, bn: nn.BatchNorm2d, residual: Tensor | None
     ) -> Tensor:
         padded, padding = self._padded(input)
-        if type(bn).forward is nn.BatchNorm2d.forward and is_plain(bn):
+        plain = type(bn).forward is nn.BatchNorm2d.forward and is_plain(bn)
+        if plain and input.numel() > 0:  # no images have no statistics, and PyTorch takes them
             output = conv2d_batch_norm(
                 self.conv, bn, padded, padding, self.activation, residual, self.precision
             )

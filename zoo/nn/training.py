@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
 import functools
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules import module as calls
 
+from zoo.errors import UsageError
 from zoo.nn._batch_norm import is_plain
 from zoo.nn._chain import Chain
 from zoo.nn._chains import ChainFinder, insert
@@ -19,6 +22,7 @@ from zoo.nn._tracing import refusal, trace, traced_through
 Model = TypeVar("Model", bound=nn.Module)
 
 _FUSION = "_zoo_fusion"  # the attribute that a fused model has beside the model's
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
 def fuse_for_training(model: Model) -> Model:
@@ -36,9 +40,13 @@ def fuse_for_training(model: Model) -> Model:
 
     torch.fx traces the forward once. The model's own runs where the trace may not hold: with other
     arguments than tensors, under torch.compile, and where modules that were traced through have
-    got hooks or other attributes since. Chains run module by module on other devices than the CPU,
-    in other dtypes than float32 and float64, under autocast, with a BatchNorm in eval mode, and
-    where one of their modules has got hooks or parametrizations.
+    got hooks, other attributes or other items in them since. Chains run module by module on other
+    devices than the CPU, in other dtypes than float32 and float64, on no images, under autocast,
+    with a BatchNorm in eval mode, and where one of their modules has got hooks, parametrizations,
+    another activation or another window.
+
+    ``copy.deepcopy`` copies the trace with the model. Pickles (``torch.save``, other processes)
+    hold the model alone, which is traced where they are loaded.
 
     Raises:
         UsageError: the model cannot be traced; the message says why.
@@ -49,26 +57,34 @@ def fuse_for_training(model: Model) -> Model:
         base = base.__mro__[1]
     twin: Any = object.__new__(base)
     twin.__dict__.update(model.__dict__)
-    twin.__dict__.pop("_compiled_call_impl", None)  # it would run the model itself
-    fusion = _Fusion()
-    through = traced_through(twin)
-    if through and through[0] is twin:
-        graph, inputs, by_mode = trace(twin, base.forward, through)
-        fusion.watch(twin, graph, through, by_mode)
-        fusion.leave_out(_erase_identities(graph, twin))
-        for chain, nodes, add in ChainFinder(graph, twin.get_submodule).find():
-            insert(graph, f"{_FUSION}.{fusion.add(chain)}", nodes, add)
-        fusion.inputs, fusion.forward = inputs, _compiled(graph, base)
-    twin.__dict__[_FUSION] = fusion
-    twin.__dict__["fused_chains"] = [str(chain) for chain in vars(fusion.chains).values()]
+    # The first would run the model itself.
+    for name in ("_compiled_call_impl", _FUSION, "fused_chains"):
+        twin.__dict__.pop(name, None)
+    _fuse(twin, base)
     twin.__class__ = _subclass(base)
     return twin  # type: ignore[no-any-return]
+
+
+def _fuse(model: nn.Module, base: type[nn.Module]) -> None:
+    """Trace what will be a fused model; its class's forward is that of ``base``."""
+    fusion = _Fusion()
+    through = traced_through(model)
+    if through and through[0] is model:
+        graph, inputs, by_mode = trace(model, base.forward, through)
+        fusion.watch(model, graph, through, by_mode)
+        fusion.leave_out(_erase_identities(graph, model))
+        for chain, nodes, add in ChainFinder(graph, model.get_submodule).find():
+            insert(graph, f"{_FUSION}.{fusion.add(chain)}", nodes, add)
+        fusion.inputs, fusion.forward = inputs, _compiled(graph, base)
+    model.__dict__[_FUSION] = fusion
+    model.__dict__["fused_chains"] = [str(chain) for chain in vars(fusion.chains).values()]
 
 
 class _Fusion:
     """A model's traced forward and its chains, and what the trace depends on.
 
     Copied with a model it belongs to the copy, since it refers to modules and not to their names.
+    Functions that are made from a trace cannot be pickled, so a pickle has None in its place.
     """
 
     def __init__(self) -> None:
@@ -77,7 +93,16 @@ class _Fusion:
         self.chains = SimpleNamespace()
         self._own: dict[str, Any] = {}
         self._through: list[tuple[nn.Module, dict[str, Any]]] = []
+        self._inplace: list[tuple[nn.Module, dict[str, Any]]] = []
         self._children: list[tuple[dict[str, nn.Module | None], dict[str, nn.Module | None]]] = []
+
+    def __reduce__(self) -> Any:
+        return type(None), ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Fusion:
+        twin = memo[id(self)] = _Fusion()
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
 
     def add(self, chain: Chain) -> str:
         """Take a chain; return where it is."""
@@ -92,6 +117,13 @@ class _Fusion:
         self._own = _attributes(model, False)
         self._through = [(module, _attributes(module, by_mode)) for module in through[1:]]
         called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+        modules = [model.get_submodule(name) for name in called]
+        # Whether these change their input decided what may move past them.
+        self._inplace = [
+            (module, {"inplace": module.inplace})
+            for module in modules
+            if hasattr(module, "inplace")
+        ]
         names = {""} | {
             path[:end] for path in called for end, letter in enumerate(path) if letter == "."
         }
@@ -108,28 +140,47 @@ class _Fusion:
             not calls._has_any_global_hook()  # type: ignore[no-untyped-call]
             and _has(model, self._own)
             and all(is_plain(module) and _has(module, held) for module, held in self._through)
+            and all(_has(module, held) for module, held in self._inplace)
             and all(now == before for now, before in self._children)
         )
 
 
 def _attributes(module: nn.Module, with_mode: bool) -> dict[str, Any]:
-    """The attributes that a trace may have decided by."""
+    """The attributes that a trace may have decided by, and what was in them."""
     return {
-        name: value
+        name: _contents(value)
         for name, value in module.__dict__.items()
-        if _is_plain_value(value) and (with_mode or name != "training")
+        if name not in _OF_EVERY_MODULE or (with_mode and name == "training")
     }
 
 
-def _is_plain_value(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(map(_is_plain_value, value))
-    return value is None or isinstance(value, bool | int | float | str)
+def _contents(value: Any) -> Any:
+    """A collection's copy, with those in it; anything else as it is."""
+    if type(value) is dict:
+        return {key: _contents(each) for key, each in value.items()}
+    if type(value) in (list, tuple, set):
+        return type(value)(map(_contents, value))
+    return value
 
 
 def _has(module: nn.Module, attributes: dict[str, Any]) -> bool:
     held = module.__dict__
-    return all(name in held and held[name] == value for name, value in attributes.items())
+    return all(name in held and _is_same(held[name], was) for name, was in attributes.items())
+
+
+def _is_same(now: Any, was: Any) -> bool:
+    """Whether it is the same object or an equal number or name, or a collection of such."""
+    if now is was:
+        return True
+    if type(was) in (list, tuple):
+        return type(now) is type(was) and len(now) == len(was) and all(map(_is_same, now, was))
+    if type(was) is dict:
+        return (
+            type(now) is dict
+            and list(now) == list(was)
+            and all(map(_is_same, now.values(), was.values()))
+        )
+    return isinstance(was, bool | int | float | str | set) and bool(now == was)
 
 
 def _subclass(base: type[nn.Module]) -> type[nn.Module]:
@@ -150,8 +201,35 @@ def _subclass(base: type[nn.Module]) -> type[nn.Module]:
                 return fusion.forward(self, *args)
         return base.forward(self, *args, **kwargs)
 
+    def reduce(self: nn.Module, protocol: Any) -> Any:
+        # Pickles name classes, and this one has the name of its base.
+        make, arguments, *rest = base.__reduce_ex__(self, max(2, protocol))
+        if make is copyreg.__newobj__:  # type: ignore[attr-defined]
+            make, arguments = _blank, (base,)
+        return (make, arguments, *rest)
+
+    def set_state(self: nn.Module, state: Any) -> None:
+        base.__setstate__(self, state)
+        if self.__dict__[_FUSION] is None:  # from a pickle
+            _fuse_again(self, base)
+
     same = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(base.__name__, (base,), {**same, "forward": forward})
+    own = {"forward": forward, "__reduce_ex__": reduce, "__setstate__": set_state}
+    return type(base.__name__, (base,), same | own)
+
+
+def _blank(base: type[nn.Module]) -> nn.Module:
+    """A fused model that has nothing yet."""
+    return object.__new__(_subclass(base))
+
+
+def _fuse_again(model: nn.Module, base: type[nn.Module]) -> None:
+    """Trace a fused model that was loaded; what cannot be traced any more runs as it is."""
+    del model.__dict__[_FUSION], model.__dict__["fused_chains"]
+    try:
+        _fuse(model, base)
+    except UsageError:
+        model.__dict__.update({_FUSION: _Fusion(), "fused_chains": []})
 
 
 def _compiled(graph: fx.Graph, base: type[nn.Module]) -> Callable[..., Any]:
