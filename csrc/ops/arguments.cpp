@@ -75,12 +75,12 @@ Pair output_sizes(const char* op, int64_t h, int64_t w, const Window& window, bo
   return out;
 }
 
+// As PyTorch has it, which looks at the kernel without its dilation.
 void check_pool_padding(const char* op, const Window& window) {
-  const int64_t reach_h = window.dilation_h * (window.kernel_h - 1) + 1;
-  const int64_t reach_w = window.dilation_w * (window.kernel_w - 1) + 1;
-  TORCH_CHECK(window.pad_h <= reach_h / 2 && window.pad_w <= reach_w / 2, "zoo::", op,
-              ": the pool's padding ", window.pad_h, "x", window.pad_w,
-              " is more than half of its window ", reach_h, "x", reach_w);
+  TORCH_CHECK(window.pad_h <= window.kernel_h / 2 && window.pad_w <= window.kernel_w / 2,
+              "zoo::", op, ": the pool's padding ", window.pad_h, "x", window.pad_w,
+              " is more than half of its kernel ", window.kernel_h, "x", window.kernel_w,
+              "; pad the input beforehand");
 }
 
 void check_dense(const char* op, const char* what, const at::Tensor& tensor) {

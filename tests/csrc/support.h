@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <cfenv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -102,6 +104,7 @@ struct Random {
 
 // A Parallel over std::thread. Ranges are handed out so that uneven splits occur too.
 struct Threads {
+  static inline std::atomic<bool> invalid{false};  // a thread has raised FE_INVALID
   Parallel parallel;
 
   explicit Threads(int32_t threads) {
@@ -113,12 +116,32 @@ struct Threads {
       for (int64_t t = 0; t < used; ++t) {
         pool.emplace_back([=] {
           body(context, count * t / used, count * (t + 1) / used, static_cast<int32_t>(t));
+          if (std::fetestexcept(FE_INVALID) != 0) invalid = true;
         });
       }
       for (std::thread& thread : pool) thread.join();
     };
   }
 };
+
+// A kernel's workspace, of signalling NaNs: to compute with what the kernel has not written raises
+// FE_INVALID, in lanes too whose results go nowhere. Denormal numbers may lie there in earnest,
+// each of which takes a hundred cycles and more.
+template <typename T>
+std::unique_ptr<T, decltype(&std::free)> workspace_of(int64_t bytes) {
+  const size_t size = static_cast<size_t>(bytes + 63) / 64 * 64;
+  T* const data = static_cast<T*>(std::aligned_alloc(64, size));
+  std::fill(data, data + size / sizeof(T), std::numeric_limits<T>::signaling_NaN());
+  return {data, &std::free};
+}
+
+template <typename Run>
+bool raises_invalid(Run run) {
+  Threads::invalid = false;
+  std::feclearexcept(FE_INVALID);
+  run();
+  return Threads::invalid || std::fetestexcept(FE_INVALID) != 0;
+}
 
 struct Shape {
   int64_t n, c, h, w;

@@ -115,9 +115,11 @@ void run_case(Random& random, const Conv2dWeightGradKernel<T>& kernel, Conv2dPar
     const Memory<void> sums = memory(bytes);
     const auto add = [&](int64_t begin, int64_t end) {
       const Conv2dParams some = images(p, end - begin);
-      const Memory<void> workspace = memory(kernel.workspace_bytes(some, threads));
-      kernel.add(some, input.data.get() + begin * p.input.n, grad.data.get() + begin * p.output.n,
-                 begin == 0, sums.get(), workspace.get(), pool.parallel);
+      const auto workspace = workspace_of<T>(kernel.workspace_bytes(some, threads));
+      CHECK(!raises_invalid([&] {
+        kernel.add(some, input.data.get() + begin * p.input.n, grad.data.get() + begin * p.output.n,
+                   begin == 0, sums.get(), workspace.get(), pool.parallel);
+      }));
     };
     add(0, first);
     if (first < p.batch) add(first, p.batch);

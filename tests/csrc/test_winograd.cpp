@@ -1,4 +1,6 @@
 // Winograd's kernels: every edge of their blocking, their accuracy, and which cases they get.
+#include <cstring>
+
 #include "conv2d_case.h"
 
 namespace zoo::test {

@@ -54,7 +54,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
     "pool padding": (
         (X, W, None),
         lambda x, w, b: ops.conv2d_pool(x, w, pool_padding=2),
-        "the pool's padding 2x2 is more than half of its window 2x2",
+        "the pool's padding 2x2 is more than half of its kernel 2x2; pad the input beforehand",
     ),
     "pool too large": (
         (X, W, None),
@@ -65,6 +65,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
         (X, W, None),
         lambda x, w, b: ops.max_pool2d(x, 2, padding=2),
         "zoo::max_pool2d: the pool's padding 2x2 is more than half",
+    ),
+    "max_pool2d padding of a dilated window": (
+        (X, W, None),
+        lambda x, w, b: ops.max_pool2d(x, 2, 1, padding=2, dilation=3),
+        "zoo::max_pool2d: the pool's padding 2x2 is more than half of its kernel 2x2",
     ),
     "max_pool2d kernel": (
         (X, W, None),

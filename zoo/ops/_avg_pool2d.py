@@ -28,7 +28,7 @@ def avg_pool2d(
         input: (N, C, H, W), or (C, H, W) for one image; only N may be 0.
         kernel_size: the window; one number or (vertical, horizontal), like the next two.
         stride: how far it moves; None means as far as it is large.
-        padding: rows and columns of zeros on each side, at most half of the window.
+        padding: rows and columns of zeros on each side, at most half of the kernel.
         ceil_mode: also pool windows that reach beyond the padding below or to the right.
         count_include_pad: whether the zeros of the padding count in the mean.
         divisor_override: divide the sum by this instead of the number of elements; not 0.

@@ -51,7 +51,7 @@ def conv2d_pool(
         pool: "max", which pads with -inf, or "avg", which pads with zeros that count.
         pool_kernel: the pool's window.
         pool_stride: how far it moves; None means as far as it is large.
-        pool_padding: at most half of the window.
+        pool_padding: at most half of the kernel.
         precision: as in :func:`zoo.ops.conv2d`.
 
     Returns:

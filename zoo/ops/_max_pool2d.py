@@ -55,7 +55,7 @@ def max_pool2d(
         input: (N, C, H, W), or (C, H, W) for one image; only N may be 0.
         kernel_size: the window; one number or (vertical, horizontal), like the next three.
         stride: how far it moves; None means as far as it is large.
-        padding: rows and columns of -inf on each side, at most half of the window.
+        padding: rows and columns of -inf on each side, at most half of the kernel.
         dilation: the distance between the window's elements.
         ceil_mode: also pool windows that reach beyond the padding below or to the right.
         return_indices: return the pair (output, indices); an index is row * W + column (int64).

@@ -238,13 +238,13 @@ def pool_sizes(
     window: Window,
     ceil_mode: bool = False,
 ) -> tuple[int, int]:
-    """The size of a pooled map; the padding is at most half of the window."""
-    reach = [d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
+    """The size of a pooled map; the padding is at most half of the kernel, dilated or not."""
+    kernel, padding = window.kernel, window.padding
     check(
-        window.padding[0] <= reach[0] // 2 and window.padding[1] <= reach[1] // 2,
+        padding[0] <= kernel[0] // 2 and padding[1] <= kernel[1] // 2,
         op,
-        f"the pool's padding {window.padding[0]}x{window.padding[1]} is more than half of its "
-        f"window {reach[0]}x{reach[1]}",
+        f"the pool's padding {padding[0]}x{padding[1]} is more than half of its "
+        f"kernel {kernel[0]}x{kernel[1]}; pad the input beforehand",
     )
     return output_sizes(op, height, width, window, ceil_mode)
 

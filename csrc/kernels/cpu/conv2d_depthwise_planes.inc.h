@@ -150,7 +150,8 @@ struct DepthwisePlanes {
     for (int64_t i = begin; i < end; i += kLanes) V::zero().store(to + i);
   }
 
-  // One row of the map. Vectors run over the ends of phases, into what is written next.
+  // One row of the map, and zeros in all that vectors of it reach. These run over the ends of
+  // phases, into what is written next.
   template <int S>
   void fill_line(const T* row, T* line) const {
     ZOO_UNROLL
@@ -175,7 +176,7 @@ struct DepthwisePlanes {
           even(first, second).store(line + i);
         }
       }
-      zero(line, inside.end, lines.columns);
+      zero(line, inside.end, lines.phase);
     }
   }
 

@@ -91,7 +91,9 @@ struct Direct {
     for (int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
   }
 
-  // One row of the map from column w0 on, where `row` is column 0; null for a row of padding.
+  // One row of the map from column w0 on, where `row` is column 0; null for a row of padding. All
+  // of the line is written: vectors reach behind the last column, and denormals that lay there
+  // would take long.
   [[gnu::noinline]] void fill_line(const T* row, int64_t w0, T* line) const {
     if (row == nullptr) return zero(line, plan.line);
     const int64_t begin = clamp(-w0, 0, plan.in_columns);
@@ -108,18 +110,18 @@ struct Direct {
             gather(line + x * c, row + (w0 + x) * p.input.w, 1, c);
           }
         }
-        return zero(line + end * c, (plan.in_columns - end) * c);
+        return zero(line + end * c, plan.line - end * c);
       }
     }
     for (int64_t phase = 0; phase < plan.phases; ++phase) {
       const auto places = [&](int64_t x) { return larger(ceil_div(x - phase, plan.phases), 0); };
-      const int64_t first = places(begin), last = places(end), all = places(plan.in_columns);
+      const int64_t first = places(begin), last = places(end);
       const T* from = row + (w0 + phase + first * plan.phases) * p.input.w;
       T* to = line + phase * plan.phase;
       for (int64_t c = 0; c < p.in_channels; ++c, from += p.input.c, to += plan.channel) {
         zero(to, first);
         gather(to + first, from, plan.phases * p.input.w, last - first);
-        zero(to + last, all - last);
+        zero(to + last, plan.channel - last);
       }
     }
   }
