@@ -29,6 +29,7 @@ struct Direct {
   const T* bias;
   const T* residual;
   char* workspace;
+  bool around;  // the output is streamed
 
   int64_t* offsets() const { return reinterpret_cast<int64_t*>(workspace); }
   int32_t* places() const { return reinterpret_cast<int32_t*>(workspace + plan.offsets_bytes); }
@@ -175,6 +176,7 @@ struct Direct {
     row.last = kLanes;
     row.extra = nullptr;
     row.least = least_of<T>(Activation::none);
+    row.around = false;
     kTiles.run(plan.lanes, vecs, rows)(row, 1);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < lanes; j += kLanes) {
@@ -253,6 +255,7 @@ struct Direct {
     row.group = p.in_channels / p.groups;
     row.step = pixel_lanes() ? 1 : p.window.stride_w * plan.column;
     row.least = least_of<T>(p.activation);
+    row.around = around && is_simple(p.activation);
     const Strides &o = target.strides, &e = p.residual;
     Out out = pixel_lanes() ? Out{o.c, o.w, e.c, e.w, false} : Out{o.w, o.c, e.w, e.c, false};
     out.straight = out.lane == 1 && (residual == nullptr || out.extra_lane == 1);
@@ -302,6 +305,7 @@ struct Direct {
              part(p.out_w, plan.column_blocks, block % plan.column_blocks),
              part(plan.panels, plan.slices, i % plan.slices), target, thread);
       }
+      if (around) V::fence();
     });
   }
 
@@ -342,7 +346,14 @@ void direct_run(const Conv2dParams& params, const T* input, const T* weight, con
                 const T* residual, T* output, void* workspace, const Parallel& parallel) {
   const Conv2dParams p = join_rows(params);
   const DirectPlan plan = plan_direct<T>(p, parallel.threads);
-  const Direct<T> direct{p, plan, input, weight, bias, residual, static_cast<char*>(workspace)};
+  const Direct<T> direct{p,
+                         plan,
+                         input,
+                         weight,
+                         bias,
+                         residual,
+                         static_cast<char*>(workspace),
+                         writes_around(p, output)};
   direct.set_offsets();
   if (direct.narrow_groups()) direct.join_groups();
   if (p.pool == Pool::none) {

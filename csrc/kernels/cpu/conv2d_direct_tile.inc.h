@@ -28,6 +28,7 @@ struct DirectRow {
   T* to;
   int64_t to_row;
   int64_t last;  // lanes of a row's last vector that are stored
+  bool around;   // vectors are streamed
 };
 
 // `count` tiles of R rows and kVecs vectors.
@@ -42,7 +43,7 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
   const int64_t step = kPixelLanes ? 1 : row.step, to_row = row.to_row, extra_row = row.extra_row;
   const V least = V::broadcast(row.least);
   const int64_t last = row.last;
-  const bool whole = last == kLanes;
+  const bool whole = last == kLanes, around = row.around && whole;
   for (; count > 0; --count) {
     V sum[R][kVecs];
     ZOO_UNROLL
@@ -96,7 +97,9 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
       ZOO_UNROLL
       for (int j = 0; j < kVecs; ++j) {
         T* const place = to + i * to_row + j * kLanes;
-        if (j + 1 < kVecs || whole) {
+        if (around) {
+          max(least, sum[i][j]).stream(place);
+        } else if (j + 1 < kVecs || whole) {
           max(least, sum[i][j]).store(place);
         } else {
           max(least, sum[i][j]).store(place, last);

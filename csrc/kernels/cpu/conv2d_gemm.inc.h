@@ -48,6 +48,7 @@ struct Gemm {
   const T* bias;
   const T* residual;
   char* workspace;
+  bool around;  // the output is streamed
 
   static constexpr GemmTiles<T, LongRows> kTiles = GemmTiles<T, LongRows>::make();
   static constexpr GemmTiles<T, MapRows> kMapTiles = GemmTiles<T, MapRows>::make();
@@ -132,7 +133,11 @@ struct Gemm {
       T* const row = vectors && simple ? to + pixels[i].output : from;
       const T* const extra = more == nullptr ? nullptr : more + pixels[i].residual;
       if (whole) {
-        finish_row<true>(from, shift, extra, kPanel, least, row);
+        if (around && simple) {
+          finish_row<true, true>(from, shift, extra, kPanel, least, row);
+        } else {
+          finish_row<true>(from, shift, extra, kPanel, least, row);
+        }
       } else {
         finish_row<false>(from, shift, extra, columns, least, row);
       }
@@ -147,7 +152,7 @@ struct Gemm {
     }
   }
 
-  template <bool kWhole>
+  template <bool kWhole, bool kStream = false>
   void finish_row(const T* c, const T* shift, const T* extra, int64_t columns, V least,
                   T* to) const {
     for (int64_t j = 0; j < columns; j += V::kLanes) {
@@ -155,7 +160,9 @@ struct Gemm {
       V x = V::load(c + j) + V::load(shift + j);
       if (extra != nullptr) x = x + load_lanes(extra + j * p.residual.c, p.residual.c, n);
       x = max(least, x);
-      if (kWhole) {
+      if (kStream) {
+        x.stream(to + j);
+      } else if (kWhole) {
         x.store(to + j);
       } else {
         x.store(to + j, n);
@@ -274,6 +281,7 @@ struct Gemm {
         unit(rest % p.groups, part(plan.panels, plan.slices, i % plan.slices),
              part(pixels, plan.row_blocks, rest / p.groups), target, thread);
       }
+      if (around) V::fence();
     });
   }
 
@@ -318,7 +326,15 @@ template <typename T>
 void gemm_run(const Conv2dParams& p, const T* input, const T* weight, const T* bias,
               const T* residual, T* output, void* workspace, const Parallel& parallel) {
   const GemmPlan plan = plan_gemm<T>(p, parallel.threads);
-  Gemm<T> gemm{p, plan, input, p.input, weight, bias, residual, static_cast<char*>(workspace)};
+  Gemm<T> gemm{p,
+               plan,
+               input,
+               p.input,
+               weight,
+               bias,
+               residual,
+               static_cast<char*>(workspace),
+               writes_around(p, output)};
   if (plan.staged) {
     T* const staged = static_cast<T*>(workspace);
     to_channels_last(p, input, staged, parallel);

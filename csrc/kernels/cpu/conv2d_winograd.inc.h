@@ -31,6 +31,7 @@ struct Winograd {
   const T* residual;
   T* output;
   char* workspace;
+  bool around;  // the output is streamed, a line at a time
 
   // A tile's place: its map, and its row and column among the tiles of that map.
   struct Place {
@@ -195,7 +196,13 @@ struct Winograd {
       for (int r = 0; r < kOut; ++r, to += line) {
         row(r, y);
         ZOO_UNROLL
-        for (int q = 0; q < kOut; ++q) y[q].store(to + q * pixel);
+        for (int q = 0; q < kOut; ++q) {
+          if (around) {
+            y[q].stream(to + q * pixel);
+          } else {
+            y[q].store(to + q * pixel);
+          }
+        }
       }
     } else {
 #pragma GCC unroll 1
@@ -313,6 +320,7 @@ struct Winograd {
           finish(tiles, panel, products);
         }
       }
+      if (around) V::fence();
     });
   }
 
@@ -337,6 +345,7 @@ struct Winograd {
         multiply(transformed(b), tiles.end - tiles.begin, panel, products);
         finish(tiles, panel, products);
       }
+      if (around) V::fence();
     });
   }
 };
@@ -353,8 +362,17 @@ void winograd_run(const Conv2dParams& p, const T* input, const T* weight, const 
                   const T* residual, T* output, void* workspace, const Parallel& parallel) {
   const WinogradPlan plan = plan_winograd<T, F>(p, parallel.threads);
   if (plan.tiles == 0) return;
-  Winograd<T, F> winograd{
-      p, plan, input, p.input, weight, bias, residual, output, static_cast<char*>(workspace)};
+  constexpr bool kLine = Vec<T>::kLanes * sizeof(T) == 64;
+  Winograd<T, F> winograd{p,
+                          plan,
+                          input,
+                          p.input,
+                          weight,
+                          bias,
+                          residual,
+                          output,
+                          static_cast<char*>(workspace),
+                          kLine && writes_around(p, output)};
   if (plan.staged) {
     T* const staged = static_cast<T*>(workspace);
     to_channels_last(p, input, staged, parallel);

@@ -46,6 +46,8 @@ struct Vec<float> {
     return {_mm256_permutevar8x32_ps(x.v, from)};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
+  static void fence() { _mm_sfence(); }
   // In pieces: a masked store takes AMD's processors twenty operations and more.
   void store(float* p, int64_t n) const {
     if (n == kLanes) return store(p);

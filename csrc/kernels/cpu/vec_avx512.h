@@ -65,6 +65,8 @@ struct Vec<float> {
     return {_mm512_permutexvar_ps(_mm512_loadu_si512(places), x.v)};
   }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
+  static void fence() { _mm_sfence(); }
   void store(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, first(n), v); }
 
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }

@@ -56,6 +56,10 @@ struct Vec {
   void store(T* p, int64_t n) const {
     for (int64_t i = 0; i < n; ++i) p[i] = v[i];
   }
+  // To memory, past the caches, where the instruction set can; p is aligned to the vector. Other
+  // threads see it after fence().
+  void stream(T* p) const { store(p); }
+  static void fence() {}
 
   friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
   friend Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
