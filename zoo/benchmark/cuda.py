@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import torch
 
 from zoo.benchmark.machine import describe_driver
-from zoo.errors import UsageError
 
 WARM_UP = 3
 """Untimed calls at the beginning of a block: a CUDA graph of torch.compile's first runs as it is,
@@ -67,13 +66,13 @@ class EventClock:
         return statistics.median(begin.elapsed_time(end) for begin, end in pairs) / 1e3
 
 
-def check_device() -> None:
-    """Raise UsageError unless there is a GPU that this PyTorch can use."""
+def missing() -> str | None:
+    """Why there is no GPU that this PyTorch can use, in a line; None where there is one."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise UsageError(f"no CUDA device: {reason}; leave out --device cuda") from None
+        return str(error).partition("\n")[0].rstrip(".")
+    return None
 
 
 def prepare() -> None:

@@ -22,7 +22,7 @@ from zoo.benchmark.machine import (
     usable_cpus,
     wake_politely,
 )
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
     from zoo.benchmark.peak import Ceilings
@@ -75,7 +75,8 @@ def _measure(job: Job, events: Any) -> None:
     dtype = getattr(torch, job.dtype)
     clock: Clock = WALL
     if on_cuda:
-        cuda.check_device()
+        if reason := cuda.missing():
+            raise UsageError(f"no CUDA device: {reason}; leave out --device cuda")
         cuda.prepare()
         clock, pauses = cuda.clock()
     else:
