@@ -217,9 +217,9 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
     yield adaptive("unbatched", tensor(5, 6, 6), (2, None))
 
 
-def by_name(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Sample:
+def by_name(name: str, dtype: torch.dtype = torch.float32) -> Sample:
     """The sample whose str() is ``name``."""
-    return next(sample for sample in samples(device, dtype) if str(sample) == name)
+    return next(sample for sample in samples(dtype=dtype) if str(sample) == name)
 
 
 def names(op: str = "") -> list[str]:

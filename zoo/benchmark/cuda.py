@@ -75,11 +75,18 @@ def missing() -> str | None:
     return None
 
 
-def prepare() -> None:
-    """Have PyTorch search for cuDNN's quickest algorithms, and round no float32 to TF32."""
+def prepare() -> dict[str, bool]:
+    """Have PyTorch search for cuDNN's quickest algorithms, and round no float32 to TF32.
+
+    Returns what it says of these settings then.
+    """
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    return {
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+    }
 
 
 def clock() -> tuple[EventClock, dict[str, Any]]:
@@ -91,7 +98,7 @@ def clock() -> tuple[EventClock, dict[str, Any]]:
     thousand times, and each candidate made for each of them. Nor would they keep the device busy
     until the host has begun the next call.
     """
-    cache = torch.cuda.get_device_properties().L2_cache_size
+    cache = torch.cuda.get_device_properties().L2_cache_size or 64 << 20
     memory = torch.empty(2 * cache, dtype=torch.uint8, device="cuda")
     event = partial(torch.cuda.Event, enable_timing=True)
     bare = EventClock(event, lambda: None, torch.cuda.synchronize)
@@ -122,8 +129,6 @@ def describe_gpu() -> dict[str, Any]:
         "cache_bytes": properties.L2_cache_size,
         "cuda": torch.version.cuda,
         "cudnn": format_cudnn(cudnn) if cudnn else None,
-        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
         **describe_driver(f"GPU-{properties.uuid}"),
     }
 
