@@ -16,20 +16,25 @@ const char* unsupported(DType dtype) {
 
 const char* depthwise_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = unsupported(wish.dtype)) return reason;
-  return packing_declines(Packing::depthwise, weight_size(p), p.groups);
+  if (const char* reason = packing_declines(Packing::depthwise, weight_size(p), p.groups)) {
+    return reason;
+  }
+  return builtin_wins(p, wish);
 }
 
 // The time that a convolution takes by products at `points` points (taps, for a matrix product)
 // over tiles of side x side outputs: in products of one tile with all filters at one point. Reading
 // the weights costs as much as a few tiles, or where they do not fit in cache many; packing them
 // costs more still, transforming them most. Fitted to measurements of 8 to 512 channels on maps of
-// 4 to 56 (Zen 3, AVX2; on a Xeon with AVX-512 transforming them costs more).
+// 4 to 56 (Zen 3 with AVX2, and a Xeon with AVX-512, where transforming costs more: it counts).
 double cost(const Conv2dParams& p, const Conv2dWish& wish, int64_t points, int64_t side) {
   const auto tiles = [&](int64_t out) { return static_cast<double>((out + side - 1) / side); };
   const double weights = static_cast<double>(p.out_channels) * static_cast<double>(p.in_channels);
-  const bool fits = weights * static_cast<double>(points) <= (4 << 20), transformed = side > 1;
-  const double reading = fits ? 3 : 16;
-  const double packing = wish.prepacked ? 0 : transformed ? (fits ? 32 : 100) : fits ? 8 : 36;
+  constexpr double kCache = 4 << 20;
+  const double packed = weights * static_cast<double>(points);
+  const double reading = packed <= kCache ? 3 : 16;
+  const bool fits = packed < kCache;  // beside the weights that are packed
+  const double packing = wish.prepacked ? 0 : side > 1 ? (fits ? 72 : 100) : fits ? 8 : 36;
   return static_cast<double>(points) *
          (static_cast<double>(p.batch) * tiles(p.out_h) * tiles(p.out_w) + reading + packing);
 }
@@ -68,8 +73,44 @@ const char* winograd2_declines(const Conv2dParams& p, const Conv2dWish& wish) {
                         : "too few 2x2 tiles to pay for transforming the weights";
 }
 
-const char* const kSlowerThanBuiltin =
-    "PyTorch's own is quicker than packing the weight at each call; conv2d_prepack it once";
+double inputs(const Conv2dParams& p) {
+  return static_cast<double>(p.batch * p.in_channels) * static_cast<double>(p.in_h * p.in_w);
+}
+double outputs(const Conv2dParams& p) {
+  return static_cast<double>(p.batch * p.out_channels) * static_cast<double>(p.out_h * p.out_w);
+}
+
+// Whether a depthwise convolution of NCHW goes through channels_last copies, and these take longer
+// than PyTorch's call does before it multiplies (on a Xeon with AVX-512; Zen 3 minds it less).
+bool transposing_loses(const Conv2dParams& p) {
+  constexpr int64_t kPlanes = 40;  // columns, from which on the kernel reads NCHW as it is
+  constexpr double kMost = 300000;
+  return p.input.c != 1 && p.out_w < kPlanes && inputs(p) + outputs(p) > kMost;
+}
+
+// Whether our products cost more than PyTorch's own (oneDNN's), in nanoseconds: packing each
+// weight, turning over what is not in channels_last (oneDNN does not, for 1x1 windows), and a
+// little at each product of a deep sum or of a group, unless it is so narrow that oneDNN's vectors
+// are half empty; less what PyTorch's call costs before it multiplies, and passing over its output
+// again for a ReLU. Fitted to the layers of ResNet-50, ResNeXt, RegNet, MobileNet, ConvNeXt and VGG
+// at batch 1 and 8 in both memory formats (Zen 3 with AVX2, a Xeon with AVX-512).
+bool products_lose(const Conv2dParams& p) {
+  constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000, kRelu = 0.2;
+  constexpr double kGroupProduct = 0.003;
+  constexpr int64_t kNarrow = 4;
+  const WeightSize size = weight_size(p);
+  const double each = static_cast<double>(size.in_channels * size.kernel_h * size.kernel_w);
+  const bool pointwise = size.kernel_h == 1 && size.kernel_w == 1;
+  const bool turned = p.input.c != 1 && p.in_channels > 1;
+  double cost = kPacking * each * static_cast<double>(p.out_channels) - kCall;
+  if (p.activation == Activation::relu) cost -= kRelu * outputs(p);
+  if (p.groups > 1) {
+    return size.in_channels > kNarrow && cost + kGroupProduct * each * outputs(p) > 0;
+  }
+  if (pointwise && turned) cost += kTurning * (inputs(p) + outputs(p));
+  if (each > 256) cost += (pointwise ? kProduct : kProduct / 4) * each * outputs(p);
+  return cost > 0;
+}
 
 // Beyond these limits the GEMM's blocks pay for copying windows (Zen 3, AVX2).
 const char* direct_declines(const Conv2dParams& p, const Conv2dWish& wish) {
@@ -77,16 +118,19 @@ const char* direct_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = unsupported(wish.dtype)) return reason;
   if (const char* reason = packing_declines(Packing::gemm, weight_size(p), p.groups)) return reason;
   const int64_t depth = p.window.kernel_h * p.window.kernel_w * (p.in_channels / p.groups);
-  if (p.groups > 1) return depth > 576 ? "more than 576 products an output" : nullptr;
-  if (depth > kMostDepth) return "more than 256 products an output";
-  if (depth * p.out_channels > kMostWeights) return "more than 98304 weights";
-  return builtin_wins(p, wish) ? kSlowerThanBuiltin : nullptr;
+  if (p.groups > 1) {
+    if (depth > 576) return "more than 576 products an output";
+  } else {
+    if (depth > kMostDepth) return "more than 256 products an output";
+    if (depth * p.out_channels > kMostWeights) return "more than 98304 weights";
+  }
+  return builtin_wins(p, wish);
 }
 
 const char* gemm_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = unsupported(wish.dtype)) return reason;
   if (const char* reason = packing_declines(Packing::gemm, weight_size(p), p.groups)) return reason;
-  return builtin_wins(p, wish) ? kSlowerThanBuiltin : nullptr;
+  return builtin_wins(p, wish);
 }
 
 const char* aten_declines(const Conv2dParams&, const Conv2dWish&) { return nullptr; }
@@ -109,29 +153,20 @@ Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish) {
   return kConv2dList[i].impl;
 }
 
-// What our matrix products cost beyond PyTorch's own (oneDNN's), in nanoseconds: packing each
-// weight, turning over what is not in channels_last (oneDNN does not, for 1x1 windows), and a
-// little at each product of a deep sum; less what PyTorch's call costs before it multiplies, and
-// passing over its output again for a ReLU. Fitted to the layers of ResNet-50, MobileNet,
-// ConvNeXt and VGG at batch 1 and 8 in both memory formats (Zen 3 with AVX2; a Xeon with AVX-512
-// agrees).
-bool builtin_wins(const Conv2dParams& p, const Conv2dWish& wish) {
-  constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000, kRelu = 0.2;
+const char* builtin_wins(const Conv2dParams& p, const Conv2dWish& wish) {
+  const char* const kDoubles = "PyTorch's own is quicker in float64";
+  const char* const kTransposing =
+      "PyTorch's own is quicker than copying so large a map to channels_last and back; give it "
+      "in channels_last";
+  const char* const kPacking =
+      "PyTorch's own is quicker than packing the weight at each call; conv2d_prepack it once";
+  if (wish.prepacked || wish.dtype == DType::other) return nullptr;
+  const bool depthwise = direct_packing(weight_size(p), p.groups) == Packing::depthwise;
+  if (wish.dtype == DType::float64) return depthwise ? nullptr : kDoubles;  // scalar kernels
   const bool plain = p.activation == Activation::none || p.activation == Activation::relu;
-  if (wish.prepacked || p.pool != Pool::none || !plain || p.groups != 1) return false;
-  if (wish.dtype != DType::float32) return false;
-  const auto count = [](auto... sizes) { return (static_cast<double>(sizes) * ...); };
-  const WeightSize size = weight_size(p);
-  const double each = count(size.in_channels, size.kernel_h, size.kernel_w);  // products an output
-  const double in = count(p.batch, p.in_channels, p.in_h, p.in_w);
-  const double out = count(p.batch, p.out_channels, p.out_h, p.out_w);
-  const bool pointwise = size.kernel_h == 1 && size.kernel_w == 1;
-  const bool turned = p.input.c != 1 && p.in_channels > 1;
-  double cost = kPacking * each * count(p.out_channels) - kCall;
-  if (p.activation == Activation::relu) cost -= kRelu * out;
-  if (pointwise && turned) cost += kTurning * (in + out);
-  if (each > 256) cost += (pointwise ? kProduct : kProduct / 4) * each * out;
-  return cost > 0;
+  if (p.pool != Pool::none || !plain) return nullptr;
+  if (depthwise) return transposing_loses(p) ? kTransposing : nullptr;
+  return products_lose(p) ? kPacking : nullptr;
 }
 
 Packing packing_of(Conv2dImpl impl, const Conv2dParams& params) {

@@ -34,8 +34,8 @@ Conv2dImpl select_conv2d(const Conv2dParams& params, const Conv2dWish& wish);
 // cannot run the case, and for aten, of which nothing is known.
 double expected_work(Conv2dImpl impl, const Conv2dParams& params, const Conv2dWish& wish);
 
-// Whether the choice of aten is one for speed, and not for want of a kernel.
-bool builtin_wins(const Conv2dParams& params, const Conv2dWish& wish);
+// Why aten is chosen for speed, and not for want of a kernel; null if it is not.
+const char* builtin_wins(const Conv2dParams& params, const Conv2dWish& wish);
 
 WeightSize weight_size(const Conv2dParams& params);
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zoo.benchmark.candidates import OURS, RIVALS, Candidate, choose
-from zoo.benchmark.cuda import WARM_UP, EventClock, format_cudnn
+from zoo.benchmark.cuda import WARM_UP, EventClock, format_cudnn, prepare
 from zoo.benchmark.history import place_of
 from zoo.benchmark.machine import parse_driver, parse_smi
 from zoo.benchmark.names import CUDA_OURS, CUDA_RIVALS
@@ -79,6 +79,13 @@ def test_blocks_are_filled_by_what_counts():
     calls, seconds = calibrate(lambda: time.sleep(0.0002), 0.001, clock)
     assert 0.0002 <= seconds < 0.005
     assert calls * seconds >= 0.001
+
+
+def test_float32_is_not_rounded_to_tf32():
+    with torch.backends.cudnn.flags(enabled=True):  # puts back what it finds
+        assert prepare() == {"cudnn_benchmark": True, "tf32": False}
+        assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+        assert torch.get_float32_matmul_precision() == "highest"
 
 
 class FailingDevice(WallClock):

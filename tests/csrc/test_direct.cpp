@@ -142,9 +142,8 @@ void test_selection() {
   };
   Conv2dParams last = make(1, 2048, 7, 7, 512, square(1, 1, 0));
   CHECK(chosen(last) == Conv2dImpl::gemm && unpacked(last) == Conv2dImpl::aten);
-  CHECK(builtin_wins(last, {DType::float32, true, false}));
-  CHECK(!builtin_wins(last, {DType::float32, true, true}));
-  CHECK(!builtin_wins(last, {DType::float64, true, false}));
+  CHECK(builtin_wins(last, {DType::float32, true, false}) != nullptr);
+  CHECK(builtin_wins(last, {DType::float32, true, true}) == nullptr);
   last.activation = Activation::relu;
   CHECK(unpacked(last) == Conv2dImpl::aten);
   last.pool = Pool::max;
@@ -155,6 +154,34 @@ void test_selection() {
   shallow.input = {64 * 56 * 56, 56 * 56, 56, 1};
   CHECK(unpacked(shallow) == Conv2dImpl::aten);  // oneDNN reads NCHW as it is
   CHECK(unpacked(make(1, 3, 224, 224, 64, square(7, 2, 3))) == Conv2dImpl::direct);
+  // Groups, unless they are narrow or there is little to do.
+  CHECK(unpacked(grouped) == Conv2dImpl::aten);
+  grouped.groups = 32;
+  CHECK(unpacked(grouped) == Conv2dImpl::aten);
+  grouped.groups = 64;
+  CHECK(unpacked(grouped) == Conv2dImpl::direct);
+  Conv2dParams few = make(1, 160, 14, 14, 160, square(3, 1, 1));
+  few.groups = 10;
+  CHECK(unpacked(few) == Conv2dImpl::direct);
+  // Depthwise, where large maps would be copied to channels_last and back.
+  Conv2dParams depthwise = make(8, 512, 14, 14, 512, square(3, 1, 1));
+  depthwise.groups = 512;
+  depthwise.input = {512 * 196, 1, 14 * 512, 512};
+  CHECK(unpacked(depthwise) == Conv2dImpl::depthwise);
+  depthwise.input = {512 * 196, 196, 14, 1};
+  CHECK(unpacked(depthwise) == Conv2dImpl::aten && chosen(depthwise) == Conv2dImpl::depthwise);
+  depthwise.batch = 1;
+  CHECK(unpacked(depthwise) == Conv2dImpl::depthwise);
+  Conv2dParams planes = make(8, 64, 112, 112, 64, square(3, 1, 1));
+  planes.groups = 64;
+  planes.input = {64 * 112 * 112, 112 * 112, 112, 1};
+  CHECK(unpacked(planes) == Conv2dImpl::depthwise);
+  // float64 has vectors nowhere: only where PyTorch has none either.
+  const Conv2dWish doubles{DType::float64, false, false};
+  CHECK(select_conv2d(stem, doubles) == Conv2dImpl::aten);
+  CHECK(select_conv2d(stem, {DType::float64, false, true}) == Conv2dImpl::direct);
+  CHECK(select_conv2d(depthwise, doubles) == Conv2dImpl::depthwise);
+  grouped.groups = 2;
   // A packed weight gets the kernel that is best of those that read its layout.
   const Conv2dWish wish{DType::float32, false, true};
   CHECK(impl_of(Packing::gemm, stem, wish) == Conv2dImpl::direct);

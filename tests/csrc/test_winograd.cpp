@@ -176,6 +176,9 @@ void test_selection() {
   CHECK(chosen(make(1, 512, 7, 7, 512, 1), true) == Conv2dImpl::winograd2);
   CHECK(chosen(make(1, 512, 7, 7, 512, 1), false) == Conv2dImpl::aten);
   CHECK(chosen(make(8, 512, 7, 7, 512, 1), true) == Conv2dImpl::winograd4);
+  CHECK(chosen(make(8, 512, 7, 7, 512, 1), false) == Conv2dImpl::aten);
+  CHECK(chosen(make(1, 256, 14, 14, 256, 1), false) == Conv2dImpl::aten);
+  CHECK(chosen(make(1, 512, 14, 14, 512, 1), false) == Conv2dImpl::aten);
   CHECK(chosen(make(1, 64, 1, 1, 64, 1), true) == Conv2dImpl::gemm);
   CHECK(chosen(make(1, 15, 56, 56, 64, 1), true) == Conv2dImpl::direct);
   CHECK(chosen(make(1, 64, 56, 56, 15, 1), true) == Conv2dImpl::gemm);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from functools import cache
 
 import op_samples
 import pytest
@@ -43,9 +44,14 @@ DECLINED = {
 TAKEN = [name for name in op_samples.names() if name not in DECLINED]
 
 
+@cache
+def _samples(dtype: torch.dtype) -> dict[str, Sample]:
+    return {str(sample): sample for sample in op_samples.samples("cuda", dtype)}
+
+
 def on_device(name: str, dtype: torch.dtype, channels_last: bool = False) -> Sample:
-    """The sample of that name on the GPU, with all its maps and weights in channels_last or not."""
-    sample = op_samples.by_name(name, dtype, "cuda")
+    """The sample of that name on the GPU: as it is, or all maps and weights in channels_last."""
+    sample = _samples(dtype)[name]
 
     def change(x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x

@@ -24,7 +24,8 @@ from zoo.benchmark.names import CUDA_OURS, CUDA_RIVALS
     ],
 )
 def test_all_candidates_pass_the_gate_and_are_timed(op: str, shape: str, dtype: str) -> None:
-    rivals = "builtin" if op == "conv2d" else "eager,eager-nhwc"  # max-autotune takes its time
+    # torch.compile's search takes its time.
+    rivals = "builtin" if (op, dtype) == ("conv2d", "float16") else "eager,eager-nhwc"
     command = [sys.executable, "-m", "zoo", "bench", "--device", "cuda", "--op", op]
     command += ["--shape", shape, "--dtype", dtype, "--rounds", "5", "--rivals", rivals]
     done = subprocess.run(

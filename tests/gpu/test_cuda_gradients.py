@@ -38,7 +38,7 @@ def test_gradcheck(name: str) -> None:
         return output
 
     # PyTorch's backward of pools adds up in any order.
-    with torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True):
         torch.autograd.gradcheck(run, sample.tensors, fast_mode=True, nondet_tol=1e-10)
 
 

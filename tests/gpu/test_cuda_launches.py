@@ -126,7 +126,7 @@ def test_compiles_as_one_graph(dtype: torch.dtype, mode: str | None, own: None) 
             torch.testing.assert_close(output, expected, rtol=8 * unit, atol=8 * unit * scale)
 
 
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize("name", KINDS)
 def test_each_op_is_traced_as_one_graph(name: str, own: None) -> None:
     torch._dynamo.reset()
     sample = on_device(name, torch.float16)

@@ -145,7 +145,7 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
                activation="relu", residual=cl(tensor(2, 64, 27, 26)))  # fmt: skip
     yield conv("winograd4-gelu", cl(tensor(1, 17, 41, 30)), w, b, 1, (0, 2), activation="gelu")
     yield conv("winograd4-slice", tensor(2, 34, 25, 50)[:, ::2, :, 1::2], w, None, 1, "same")
-    yield conv("winograd2", cl(tensor(1, 17, 14, 10)), w, b, 1, 1, activation="silu")
+    yield conv("winograd2", cl(tensor(2, 17, 14, 10)), w, b, 1, 1, activation="silu")
     yield conv("winograd-exact", tensor(2, 17, 25, 22), w, b, 1, 1, precision="exact")
 
     def conv_pool(name: str, *args: Any, **kwargs: Any) -> Sample:
@@ -173,7 +173,7 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
     x, w, b = tensor(2, 17, 25, 22), tensor(35, 17, 3, 3), tensor(35)
     yield conv_pool("winograd4-max", cl(x), w, b, 1, 1, **relu)
     yield conv_pool("winograd4-avg", x, w, b, 1, 1, activation="tanh", pool="avg")
-    yield conv_pool("winograd2-max", cl(x[:1, :, :14, :10]), w, b, 1, 1)
+    yield conv_pool("winograd2-max", cl(x[:, :, :14, :10]), w, b, 1, 1)
     yield conv_pool("winograd-exact", x, w, b, 1, 1, **relu, precision="exact")
 
     def pools(name: str, *args: Any, **kwargs: Any) -> Iterator[Sample]:
@@ -217,9 +217,9 @@ def samples(device: str = "cpu", dtype: torch.dtype = torch.float32) -> Iterator
     yield adaptive("unbatched", tensor(5, 6, 6), (2, None))
 
 
-def by_name(name: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Sample:
+def by_name(name: str, dtype: torch.dtype = torch.float32) -> Sample:
     """The sample whose str() is ``name``."""
-    return next(sample for sample in samples(device, dtype) if str(sample) == name)
+    return next(sample for sample in samples(dtype=dtype) if str(sample) == name)
 
 
 def names(op: str = "") -> list[str]:

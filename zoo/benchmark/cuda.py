@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import torch
 
 from zoo.benchmark.machine import describe_driver
-from zoo.errors import UsageError
 
 WARM_UP = 3
 """Untimed calls at the beginning of a block: a CUDA graph of torch.compile's first runs as it is,
@@ -67,20 +66,27 @@ class EventClock:
         return statistics.median(begin.elapsed_time(end) for begin, end in pairs) / 1e3
 
 
-def check_device() -> None:
-    """Raise UsageError unless there is a GPU that this PyTorch can use."""
+def missing() -> str | None:
+    """Why there is no GPU that this PyTorch can use, in a line; None where there is one."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise UsageError(f"no CUDA device: {reason}; leave out --device cuda") from None
+        return str(error).partition("\n")[0].rstrip(".")
+    return None
 
 
-def prepare() -> None:
-    """Have PyTorch search for cuDNN's quickest algorithms, and round no float32 to TF32."""
+def prepare() -> dict[str, bool]:
+    """Have PyTorch search for cuDNN's quickest algorithms, and round no float32 to TF32.
+
+    Returns what it says of these settings then.
+    """
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    return {
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
+    }
 
 
 def clock() -> tuple[EventClock, dict[str, Any]]:
@@ -92,7 +98,7 @@ def clock() -> tuple[EventClock, dict[str, Any]]:
     thousand times, and each candidate made for each of them. Nor would they keep the device busy
     until the host has begun the next call.
     """
-    cache = torch.cuda.get_device_properties().L2_cache_size
+    cache = torch.cuda.get_device_properties().L2_cache_size or 64 << 20
     memory = torch.empty(2 * cache, dtype=torch.uint8, device="cuda")
     event = partial(torch.cuda.Event, enable_timing=True)
     bare = EventClock(event, lambda: None, torch.cuda.synchronize)
@@ -123,8 +129,6 @@ def describe_gpu() -> dict[str, Any]:
         "cache_bytes": properties.L2_cache_size,
         "cuda": torch.version.cuda,
         "cudnn": format_cudnn(cudnn) if cudnn else None,
-        "tf32": torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32,
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
         **describe_driver(f"GPU-{properties.uuid}"),
     }
 

@@ -22,7 +22,7 @@ from zoo.benchmark.machine import (
     usable_cpus,
     wake_politely,
 )
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
     from zoo.benchmark.peak import Ceilings
@@ -55,10 +55,11 @@ class Job:
 
 def _measure(job: Job, events: Any) -> None:
     on_cuda = job.device == "cuda"
-    # Before torch is imported: some of the thread pools in it count processors, not settings.
-    if not on_cuda and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, usable_cpus()[: job.threads])
-    wake_politely()
+    if not on_cuda:
+        # Before torch is imported: some of the thread pools in it count processors, not settings.
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, usable_cpus()[: job.threads])
+        wake_politely()
     import torch
 
     from zoo.benchmark import cuda
@@ -75,8 +76,9 @@ def _measure(job: Job, events: Any) -> None:
     dtype = getattr(torch, job.dtype)
     clock: Clock = WALL
     if on_cuda:
-        cuda.check_device()
-        cuda.prepare()
+        if reason := cuda.missing():
+            raise UsageError(f"no CUDA device: {reason}; leave out --device cuda")
+        settings = cuda.prepare()
         clock, pauses = cuda.clock()
     else:
         torch.set_num_threads(job.threads)
@@ -85,7 +87,7 @@ def _measure(job: Job, events: Any) -> None:
     peak = {"peak": asdict(ceilings)} if ceilings else {}
     speed = describe_torch(dtype, job.device, clock)
     # Right after the matrix products: the clocks are still those of work.
-    gpu = {"gpu": {**cuda.describe_gpu(), **pauses}} if on_cuda else {}
+    gpu = {"gpu": {**cuda.describe_gpu(), **settings, **pauses}} if on_cuda else {}
     send("environment", **describe_process(), **speed, **ours, **peak, **gpu)
     for text in job.cases:
         entrants = [c for c in candidates if c.name not in job.crashed.get(text, ())]

@@ -82,7 +82,7 @@ std::optional<at::Tensor> convolve(const char* op, Conv2dParams params, bool exa
   const Conv2dWish wish{dtype_of(input), exact, packed};
   Conv2dImpl impl = select_conv2d(params, wish);
   if (impl == Conv2dImpl::aten) {
-    if (builtin_wins(params, wish)) return std::nullopt;
+    if (builtin_wins(params, wish) != nullptr) return std::nullopt;
     // The last reason before aten is that of the most general kernel.
     declined(op, kConv2dList[kConv2dListSize - 2].declines(params, wish));
     return std::nullopt;
