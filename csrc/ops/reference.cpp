@@ -84,7 +84,10 @@ at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
   at::Tensor output =
       at::conv2d(input, weight, bias, args.stride, args.padding, args.dilation, args.groups);
   if (residual) output = at::add(output, *residual);
-  return activate(output, parse_activation(args.activation));
+  const Activation activation = parse_activation(args.activation);
+  // In place where no derivative asks for what went in: a new map costs as much as passing over it.
+  if (activation == Activation::relu && !output.requires_grad()) return at::relu_(output);
+  return activate(output, activation);
 }
 
 at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
