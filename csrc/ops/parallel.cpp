@@ -34,11 +34,12 @@ void run(const Parallel& self, int64_t count, void* context,
 
 }  // namespace
 
+bool in_forked_child() { return forked_child.load(std::memory_order_relaxed); }
+
 Parallel parallel(double work) {
   Parallel result;
   result.run = run;
-  const bool alone = work < kWorthThreads || forked_child.load(std::memory_order_relaxed) ||
-                     at::in_parallel_region();
+  const bool alone = work < kWorthThreads || in_forked_child() || at::in_parallel_region();
   result.threads = alone ? 1 : at::get_num_threads();
   return result;
 }

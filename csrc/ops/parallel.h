@@ -10,4 +10,7 @@ namespace zoo::ops {
 // remembers has no threads any more, and waiting for them would hang.
 Parallel parallel(double work);
 
+// Whether this process was forked from one that had used PyTorch, whose own ops may then hang.
+bool in_forked_child();
+
 }  // namespace zoo::ops

@@ -81,8 +81,11 @@ std::optional<at::Tensor> convolve(const char* op, Conv2dParams params, bool exa
   const bool packed = weight.packing.has_value();
   const Conv2dWish wish{dtype_of(input), exact, packed};
   Conv2dImpl impl = select_conv2d(params, wish);
+  if (impl == Conv2dImpl::aten && builtin_wins(params, wish) != nullptr) {
+    if (!in_forked_child()) return std::nullopt;
+    impl = impl_of(packing_of(impl, params), params, wish);
+  }
   if (impl == Conv2dImpl::aten) {
-    if (builtin_wins(params, wish) != nullptr) return std::nullopt;
     // The last reason before aten is that of the most general kernel.
     declined(op, kConv2dList[kConv2dListSize - 2].declines(params, wish));
     return std::nullopt;
