@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from zoo import ops
 
 KERNELS = {  # input and weight, just large enough
-    "direct": ((6, 8, 104, 104), (64, 8, 1, 1)),
+    "direct": ((6, 8, 105, 105), (64, 8, 1, 1)),
     "gemm": ((6, 64, 52, 52), (264, 64, 1, 1)),  # the last panel is not whole
     "gemm-unaligned": ((6, 64, 52, 52), (268, 64, 1, 1)),  # nor are pixels aligned
     "direct-groups": ((6, 16, 104, 104), (80, 8, 1, 1), 2),  # a group begins within a line
     "gemm-groups": ((6, 160, 52, 52), (272, 80, 3, 3), 2),
-    "winograd4": ((6, 16, 103, 105), (64, 16, 3, 3)),  # nor are the last tiles whole
+    "winograd4": ((6, 16, 105, 107), (64, 16, 3, 3)),  # nor are the last tiles whole
 }
 
 

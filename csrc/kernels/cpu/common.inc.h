@@ -142,7 +142,8 @@ inline bool writes_around(const Conv2dParams& p, const T* output) {
   constexpr int64_t kLine = 64 / sizeof(T), kLarge = 16 << 20;
   const Strides& s = p.output;
   const int64_t bytes = p.batch * p.out_channels * p.out_h * p.out_w * int64_t{sizeof(T)};
-  return p.pool == Pool::none && bytes >= kLarge && s.c == 1 && (s.n | s.h | s.w) % kLine == 0 &&
+  return p.pool == Pool::none && bytes >= kLarge && s.c == 1 &&
+         (s.n | s.h | s.w | p.out_channels / p.groups) % kLine == 0 &&
          reinterpret_cast<uintptr_t>(output) % 64 == 0;
 }
 
