@@ -18,4 +18,9 @@ void declined(const char* op, const char* reason) {
                               " (ZOO_FALLBACK=error forbids the aten reference)");
 }
 
+bool may_prefer_aten() {
+  const char* value = std::getenv("ZOO_FALLBACK");
+  return value == nullptr || std::string_view(value) != "error";
+}
+
 }  // namespace zoo::ops

@@ -203,13 +203,14 @@ def _subclass(base: type[nn.Module]) -> type[nn.Module]:
 
     def reduce(self: nn.Module, protocol: Any) -> Any:
         # Pickles name classes, and this one has the name of its base.
-        make, arguments, *rest = base.__reduce_ex__(self, max(2, protocol))
+        reduced: Any = base.__reduce_ex__(self, max(2, protocol))
+        make, arguments, *rest = reduced
         if make is copyreg.__newobj__:  # type: ignore[attr-defined]
             make, arguments = _blank, (base,)
         return (make, arguments, *rest)
 
     def set_state(self: nn.Module, state: Any) -> None:
-        base.__setstate__(self, state)
+        base.__setstate__(self, state)  # type: ignore[no-untyped-call]
         if self.__dict__[_FUSION] is None:  # from a pickle
             _fuse_again(self, base)
 

@@ -137,7 +137,7 @@ def _computed(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     model.zero_grad()
     output: Tensor = model(images)
     if output.requires_grad:
-        output.backward(torch.randn_like(output))
+        torch.autograd.backward(output, torch.randn_like(output))
     gradients = [
         torch.zeros_like(each) if each.grad is None else each.grad for each in model.parameters()
     ]

@@ -22,7 +22,7 @@ std::array<Tensor, 4> backward(const Conv2dParams& p, bool exact, const Tensor& 
   const bool activated = p.activation != Activation::none;
   // The residual's gradient is that of the whole map; otherwise a part of it at a time will do.
   const int64_t at_once =
-      activated && !wanted[3] ? images_at_once(p, input) : std::max<int64_t>(1, p.batch);
+      activated && !wanted[3] ? images_at_once(p, input, wanted[0]) : std::max<int64_t>(1, p.batch);
   const Tensor grad_rows = rows(grad), output_rows = activated ? rows(*output) : grad_rows;
   Tensor map;
   if (activated) {

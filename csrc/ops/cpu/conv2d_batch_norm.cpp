@@ -155,7 +155,7 @@ std::array<Tensor, 5> backward(const Conv2dParams& p, bool exact, Activation act
   const Tensor means = totals / static_cast<double>(pixels(p, p.batch));
   const Tensor a = affine.scale.to(dtype), c = (-affine.scale * means[0]).to(dtype),
                b = (-affine.scale * affine.inverse.square() * means[1]).to(dtype);
-  const int64_t at_once = images_at_once(p, input), image = channels * p.out_h * p.out_w;
+  const int64_t at_once = images_at_once(p, input, wanted[0]), image = channels * p.out_h * p.out_w;
   std::array<Tensor, 2> grads;
   if (wanted[0] || wanted[1]) {
     const Tensor part = empty_rows(std::min(at_once, p.batch), channels, p.out_h, p.out_w, input);

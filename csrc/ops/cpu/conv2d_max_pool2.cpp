@@ -73,7 +73,7 @@ std::array<Tensor, 3> backward(const Conv2dParams& p, bool exact, const Tensor& 
                                const Tensor& input, const Tensor& weight,
                                std::array<bool, 3> wanted) {
   const Parallel threads = training_threads(p);
-  const int64_t at_once = images_at_once(p, input);
+  const int64_t at_once = images_at_once(p, input, wanted[0]);
   const bool activated = p.activation != Activation::none;
   const Tensor grad_rows = rows(grad), output_rows = activated ? rows(*output) : grad_rows,
                places = where.contiguous();

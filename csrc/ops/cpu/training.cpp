@@ -1,8 +1,13 @@
 #include "ops/cpu/training.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/flip.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -10,6 +15,7 @@
 
 #include "kernels/transpose.h"
 #include "ops/cpu/convolution.h"
+#include "ops/fallback.h"
 
 namespace zoo::ops::cpu {
 namespace {
@@ -37,6 +43,18 @@ at::Tensor turned_over(const at::Tensor& planes) {
                 (*static_cast<decltype(body)*>(context))(begin, end);
               });
   return to;
+}
+
+// PyTorch's ops as they are, where the caller may record gradients or cast.
+class Plain {
+  at::AutoDispatchBelowADInplaceOrView below_;
+  c10::impl::ExcludeDispatchKeyGuard no_autocast_{c10::autocast_dispatch_keyset};
+};
+
+// Memory of others as a matrix, row after row.
+template <typename T>
+at::Tensor matrix(const T* rows, int64_t count, int64_t columns, const at::Tensor& like) {
+  return at::from_blob(const_cast<T*>(rows), {count, columns}, like.options());
 }
 
 // One axis of the taps that meet the input's positions phase, phase + stride, ...: every step-th
@@ -104,6 +122,14 @@ void check_channels(const char* op, const char* what, const std::optional<at::Te
   if (tensor) check_map(op, what, *tensor, {channels}, input);
 }
 
+GradientImpl input_gradient_by(const Conv2dParams& params, const at::Tensor& like) {
+  return may_prefer_aten() ? select_input_gradient(params, dtype_of(like)) : GradientImpl::kernels;
+}
+
+GradientImpl weight_gradient_by(const Conv2dParams& params, const at::Tensor& like) {
+  return may_prefer_aten() ? select_weight_gradient(params, dtype_of(like)) : GradientImpl::kernels;
+}
+
 int64_t images_at_once(const Conv2dParams& params, const at::Tensor& input) {
   constexpr int64_t kBytesOfThread = 256 << 10;  // half of what L2 holds
   const int64_t size = input.element_size();
@@ -113,6 +139,11 @@ int64_t images_at_once(const Conv2dParams& params, const at::Tensor& input) {
                          params.window.kernel_h * params.window.kernel_w * size;
   const int64_t bytes = std::max(kBytesOfThread * training_threads(params).threads, weight);
   return std::max<int64_t>(1, bytes / image);
+}
+
+int64_t images_at_once(const Conv2dParams& params, const at::Tensor& input, bool input_wanted) {
+  const bool whole = input_wanted && input_gradient_by(params, input) == GradientImpl::aten;
+  return whole ? std::max<int64_t>(1, params.batch) : images_at_once(params, input);
 }
 
 Parallel training_threads(const Conv2dParams& p) {
@@ -150,6 +181,11 @@ void Convolution<T>::run(int64_t images, const T* input, const T* bias, T* outpu
 template <typename T>
 InputGradient<T>::InputGradient(const Conv2dParams& params, bool exact, const at::Tensor& weight)
     : params_(params) {
+  if (input_gradient_by(params, weight) == GradientImpl::product) {
+    const Plain plain;
+    factor_ = weight.reshape({params.out_channels, params.in_channels});
+    return;
+  }
   const Window& window = params.window;
   const Strides to = row_strides(params.in_channels, params.in_h, params.in_w);
   for (int64_t y = 0; y < std::min(window.stride_h, params.in_h); ++y) {
@@ -180,6 +216,13 @@ InputGradient<T>::InputGradient(const Conv2dParams& params, bool exact, const at
 
 template <typename T>
 void InputGradient<T>::run(int64_t images, const T* grad, T* grad_input) const {
+  if (factor_.defined()) {
+    const Plain plain;
+    const int64_t pixels = images * params_.out_h * params_.out_w;
+    at::Tensor to = matrix(grad_input, pixels, params_.in_channels, factor_);
+    at::mm_out(to, matrix(grad, pixels, params_.out_channels, factor_), factor_);
+    return;
+  }
   if (gaps_) {
     const int64_t count = images * params_.in_channels * params_.in_h * params_.in_w;
     std::memset(grad_input, 0, static_cast<std::size_t>(count) * sizeof(T));
@@ -189,9 +232,30 @@ void InputGradient<T>::run(int64_t images, const T* grad, T* grad_input) const {
   }
 }
 
+at::Tensor aten_input_gradient(const Conv2dParams& p, const void* grad, const at::Tensor& input,
+                               const at::Tensor& weight) {
+  const Plain plain;
+  const Window& w = p.window;
+  const Strides to = row_strides(p.out_channels, p.out_h, p.out_w);
+  const at::Tensor map =
+      at::from_blob(const_cast<void*>(grad), {p.batch, p.out_channels, p.out_h, p.out_w},
+                    {to.n, to.c, to.h, to.w}, input.options());
+  const at::Tensor made = rows(std::get<0>(at::convolution_backward(
+      map, input, weight, /*bias_sizes=*/std::nullopt, {w.stride_h, w.stride_w}, {w.pad_h, w.pad_w},
+      {w.dilation_h, w.dilation_w}, /*transposed=*/false, /*output_padding=*/{0, 0}, p.groups,
+      {true, false, false})));
+  // Of a map of one pixel or one channel PyTorch may say its strides otherwise.
+  const Strides from = row_strides(p.in_channels, p.in_h, p.in_w);
+  return made.as_strided(made.sizes(), {from.n, from.c, from.h, from.w});
+}
+
 template <typename T>
 WeightGradient<T>::WeightGradient(const Conv2dParams& params, const at::Tensor& like)
     : params_(params), threads_(training_threads(params)) {
+  if (weight_gradient_by(params, like) == GradientImpl::product) {
+    product_ = at::empty({params.out_channels, params.in_channels}, like.options());
+    return;
+  }
   params_.input = row_strides(params.in_channels, params.in_h, params.in_w);
   params_.output = row_strides(params.out_channels, params.out_h, params.out_w);
   const bool depthwise = direct_packing(weight_size(params), params.groups) == Packing::depthwise;
@@ -203,6 +267,18 @@ WeightGradient<T>::WeightGradient(const Conv2dParams& params, const at::Tensor& 
 
 template <typename T>
 void WeightGradient<T>::add(int64_t images, const T* input, const T* grad) {
+  if (product_.defined()) {
+    const Plain plain;
+    const int64_t pixels = images * params_.out_h * params_.out_w;
+    const at::Tensor x = matrix(input, pixels, params_.in_channels, product_),
+                     turned = matrix(grad, pixels, params_.out_channels, product_).t();
+    if (std::exchange(first_, false)) {
+      at::mm_out(product_, turned, x);
+    } else {
+      at::addmm_out(product_, product_, turned, x);
+    }
+    return;
+  }
   Conv2dParams params = params_;
   params.batch = images;
   at::Tensor workspace = workspace_;
@@ -216,6 +292,12 @@ void WeightGradient<T>::add(int64_t images, const T* input, const T* grad) {
 template <typename T>
 at::Tensor WeightGradient<T>::finish(const at::Tensor& weight) const {
   if (first_) return at::zeros_like(weight);
+  if (product_.defined()) {
+    const Plain plain;
+    const bool same = weight.stride(0) == weight.size(1) && weight.stride(1) == 1;
+    return same ? product_.as_strided(weight.sizes(), weight.strides())
+                : at::empty_like(weight).copy_(product_.view(weight.sizes()));
+  }
   at::Tensor grad = at::empty_like(weight);
   kernel_->finish(params_, sums_.const_data_ptr(), grad.mutable_data_ptr<T>(), strides_of(grad),
                   threads_);

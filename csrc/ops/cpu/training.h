@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/conv2d_gradient_list.h"
 #include "kernels/conv2d_list.h"
 #include "kernels/dispatch.h"
 #include "kernels/params.h"
@@ -39,8 +40,15 @@ void check_map(const char* op, const char* what, const at::Tensor& tensor, at::I
 void check_channels(const char* op, const char* what, const std::optional<at::Tensor>& tensor,
                     int64_t channels, const at::Tensor& input);
 
+// Who computes a gradient: what the selection lists (kernels/conv2d_gradient_list.h) say, or our
+// kernels where ZOO_FALLBACK=error leaves no choice.
+GradientImpl input_gradient_by(const Conv2dParams& params, const at::Tensor& like);
+GradientImpl weight_gradient_by(const Conv2dParams& params, const at::Tensor& like);
+
 // How many images to take at a time, for a map of the convolution's output to stay in the cache.
 int64_t images_at_once(const Conv2dParams& params, const at::Tensor& input);
+// The same for a backward: all, where the gradient of the input is wanted and left to PyTorch.
+int64_t images_at_once(const Conv2dParams& params, const at::Tensor& input, bool input_wanted);
 
 // body(first, count) for all images, `at_once` at a time.
 template <typename Body>
@@ -65,9 +73,9 @@ class Convolution {
   at::Tensor packed_, workspace_;
 };
 
-// The gradient of a convolution's input: convolutions of the output's gradient with the turned
-// weight. With a stride there is one for each phase of the input's rows and columns, with the taps
-// that meet it.
+// The gradient of a convolution's input: a product with the weight, or convolutions of the output's
+// gradient with the turned weight. With a stride there is one for each phase of the input's rows
+// and columns, with the taps that meet it.
 template <typename T>
 class InputGradient {
  public:
@@ -82,9 +90,15 @@ class InputGradient {
     int64_t offset;
   };
   Conv2dParams params_;
+  at::Tensor factor_;  // the weight as a matrix, where a product is the gradient
   std::vector<Phase> phases_;
   bool gaps_ = false;  // some of the input meets no tap
 };
+
+// The gradient of a convolution's input by PyTorch, in channels_last memory. grad: rows of channels
+// of all images.
+at::Tensor aten_input_gradient(const Conv2dParams& params, const void* grad,
+                               const at::Tensor& input, const at::Tensor& weight);
 
 // The gradient of a convolution's weight.
 template <typename T>
@@ -99,8 +113,9 @@ class WeightGradient {
 
  private:
   Conv2dParams params_;
-  const Conv2dWeightGradKernel<T>* kernel_;
+  const Conv2dWeightGradKernel<T>* kernel_ = nullptr;
   Parallel threads_;
+  at::Tensor product_;  // (O, C), where a product is the gradient
   at::Tensor sums_, workspace_;
   bool first_ = true;
 };
@@ -138,7 +153,9 @@ std::array<at::Tensor, 2> convolution_gradients(const Conv2dParams& params, bool
   std::optional<WeightGradient<T>> to_weight;
   std::array<at::Tensor, 2> grads;
   at::Tensor x;
-  if (wanted[0]) {
+  const bool by_aten =
+      wanted[0] && params.batch > 0 && input_gradient_by(params, input) == GradientImpl::aten;
+  if (wanted[0] && !by_aten) {
     to_input.emplace(part, exact, weight);
     grads[0] = empty_rows(params.batch, params.in_channels, params.in_h, params.in_w, input);
   }
@@ -151,6 +168,7 @@ std::array<at::Tensor, 2> convolution_gradients(const Conv2dParams& params, bool
     const T* const grad = make(first, count);
     if (to_weight) to_weight->add(count, x.const_data_ptr<T>() + first * image, grad);
     if (to_input) to_input->run(count, grad, grads[0].mutable_data_ptr<T>() + first * image);
+    if (by_aten) grads[0] = aten_input_gradient(params, grad, input, weight);
   });
   if (to_weight) grads[1] = to_weight->finish(weight);
   return grads;
