@@ -142,6 +142,7 @@ def explain_conv2d(
     groups: int = 1,
     dtype: torch.dtype = torch.float32,
     *,
+    activation: Activation = "none",
     precision: Precision = "default",
     packed: bool = False,
     channels_last: bool = False,
@@ -156,13 +157,14 @@ def explain_conv2d(
         dilation: see there.
         groups: see there.
         dtype: of the tensors.
+        activation: see there.
         precision: see there.
         packed: whether the weight is to be packed beforehand: what :func:`conv2d_prepack` chooses
             for such an input, and not what :func:`conv2d` runs.
         channels_last: whether the input is in channels_last.
 
     Raises:
-        UsageError: shapes that do not fit, or an unknown precision.
+        UsageError: shapes that do not fit, an unknown activation or precision.
     """
     for what, size in (("input_size", input_size), ("weight_size", weight_size)):
         if len(size) != 4 or any(extent < 0 for extent in size):
@@ -176,6 +178,7 @@ def explain_conv2d(
             _shapes.pair("conv2d", "dilation", dilation, 1),
             groups,
             str(dtype).removeprefix("torch."),
+            activation,
             precision,
             packed,
             channels_last,
