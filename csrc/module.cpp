@@ -13,9 +13,11 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "cuda_bindings.h"
 #include "kernels/conv2d_list.h"
 #include "kernels/dispatch.h"
 #include "ops/arguments.h"
@@ -58,6 +60,7 @@ py::dict build_info() {
   info["cxx_standard"] = __cplusplus / 100 % 100;
   info["isas"] = ZOO_BUILD_ISAS;
   info["torch"] = TORCH_VERSION;
+  cuda::describe_build(info);
   return info;
 }
 
@@ -82,7 +85,16 @@ void append(py::list& rows, const char* isa, const char* dtype, const Kernels<T>
   if (kernels.training.max_pool2) add("conv2d_max_pool2", std::string("max_pool2_") + isa);
   if (kernels.pool.max_pool2d) add("max_pool2d", std::string("max_pool2d_") + isa);
   if (kernels.pool.avg_pool2d) add("avg_pool2d", std::string("avg_pool2d_") + isa);
+  // The same function, with windows that follow from the output's size.
+  if (kernels.pool.avg_pool2d) add("adaptive_avg_pool2d", std::string("avg_pool2d_") + isa);
+  // A linear layer is the convolution of maps of one pixel.
+  if (kernels.direct.run) add("linear", kernels.direct.name);
+  if (kernels.gemm.run) add("linear", kernels.gemm.name);
   if (kernels.pointwise.scale_shift) add("scale_shift", std::string("scale_shift_") + isa);
+  // Plans alone run it (plan/steps.cpp), and they are in float32.
+  if constexpr (std::is_same_v<T, float>) {
+    if (kernels.norm.layer_norm) add("layer_norm", std::string("layer_norm_") + isa);
+  }
 }
 
 // One row per kernel that was built and that this machine can run.
@@ -109,14 +121,14 @@ using Reasons = std::vector<std::tuple<std::string, std::optional<std::string>, 
 // (None: it accepts; the first that does is the one that runs), and its expected work.
 Reasons explain_conv2d(const Shape& input, const Shape& weight, const Pair& stride,
                        const Pair& padding, const Pair& dilation, int64_t groups,
-                       const std::string& dtype, const std::string& precision, bool packed,
-                       bool channels_last) {
+                       const std::string& dtype, const std::string& activation,
+                       const std::string& precision, bool packed, bool channels_last) {
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
   const auto format = channels_last ? at::MemoryFormat::ChannelsLast : at::MemoryFormat::Contiguous;
   const at::Tensor shape = at::empty(input, at::TensorOptions(at::kMeta).memory_format(format));
   const Conv2dParams params =
       ops::conv2d_params("conv2d", shape, weight, std::nullopt,
-                         {stride, padding, dilation, groups, /*activation=*/"none", precision});
+                         {stride, padding, dilation, groups, activation, precision});
   const Conv2dWish wish{dtype_named(dtype), ops::parse_exact(precision), packed};
   Reasons reasons;
   for (int32_t i = 0; i < kConv2dListSize; ++i) {
@@ -168,6 +180,7 @@ double peak_read(const py::array_t<float, py::array::c_style>& data, int64_t pas
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "zoo's compiled ops and what is known about them.";
   zoo::plan::bind(m);
+  zoo::cuda::bind(m);
   m.def("build_info", &zoo::build_info);
   m.def("cpu_capability", &zoo::cpu_capability);
   m.def("cpu_capabilities", &zoo::cpu_capabilities);
@@ -175,7 +188,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("kernels", &zoo::kernels);
   m.def("explain_conv2d", &zoo::explain_conv2d, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
-        py::arg("dtype"), py::arg("precision"), py::arg("packed"), py::arg("channels_last"));
+        py::arg("dtype"), py::arg("activation"), py::arg("precision"), py::arg("packed"),
+        py::arg("channels_last"));
   m.def("conv2d_layout", &zoo::conv2d_layout, py::arg("input"), py::arg("weight"),
         py::arg("stride"), py::arg("padding"), py::arg("dilation"), py::arg("groups"),
         py::arg("dtype"), py::arg("precision"));

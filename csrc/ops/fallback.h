@@ -7,4 +7,7 @@ namespace zoo::ops {
 // names the op and the reason when ZOO_FALLBACK=error.
 void declined(const char* op, const char* reason);
 
+// Whether ZOO_FALLBACK=error.
+bool fallback_forbidden();
+
 }  // namespace zoo::ops

@@ -213,9 +213,12 @@ def test_an_engine_declines_to_be_held_to_less_than_it_can():
     own = ("--candidate", "contestants:TINY_ENGINE", "--cpu-capability", "scalar")
     done = bench(*COPY, *QUICK, "--rivals", "none", *own, "--format", "json")
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout)["not_timed"]
+    document = json.loads(done.stdout)
+    (row,) = document["not_timed"]
     assert (row["candidate"], row["status"]) == ("tiny", "skipped")
     assert "instruction set" in row["reason"]
+    # Nor is there a builtin, against itself: no resolution is stated.
+    assert not [line for line in summary_lines(document) if "Resolution" in line]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from zoo.benchmark.shapes import CONV_OPS, OPS, POOL_OPS, POOLS, WEIGHTED_OPS, W
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
-    from zoo.ops import Precision
+    from zoo.ops import Activation, Precision
 
 DEVICES = ("cpu", "cuda")
 
@@ -114,6 +114,7 @@ def _chosen_kernel(
         1,
         case.groups,
         problem.input.dtype,
+        activation=cast("Activation", problem.activation),
         precision=precision,
         packed=packed,
         channels_last=channels_last,

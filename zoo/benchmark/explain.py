@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +12,34 @@ from torch import Tensor
 
 from zoo import ops
 from zoo.benchmark import peak
+from zoo.benchmark.machine import available_bytes
 from zoo.benchmark.problem import Problem
 from zoo.benchmark.shapes import Case
 from zoo.benchmark.timing import block_seconds, calibrate
-from zoo.ops import Precision, _introspection
+from zoo.errors import ZooError
+from zoo.ops import Activation, Precision, _introspection
 from zoo.ops._introspection import Choice
 
 _BLOCK_S, _ROUNDS = 0.01, 9
+
+
+class _Ends(TypedDict):
+    activation: Activation
+    precision: Precision
+
+
+def check_memory(case: Case, dtype: torch.dtype) -> None:
+    """Raise ZooError, of exit code 1, where the tensors of a case do not fit into memory."""
+    shapes = case.input_shape, case.weight_shape, case.output_shape
+    sizes = [math.prod(shape) for shape in shapes]
+    # They are drawn in float64, one after the other.
+    needed = sum(sizes) * dtype.itemsize + max(sizes[:2]) * torch.float64.itemsize
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise ZooError(
+            f"conv2d {case} takes {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} "
+            "GiB are free: choose a smaller case"
+        )
 
 
 def estimate(choices: Sequence[Choice], dtype: torch.dtype) -> list[float | None]:
@@ -37,46 +59,60 @@ def measure(
     chosen: str,
     dtype: torch.dtype,
     *,
+    activation: Activation,
     precision: Precision,
     packed: bool,
     channels_last: bool,
 ) -> dict[str, float]:
     """Milliseconds on one thread of the chosen implementation, and of aten, PyTorch's own conv2d.
 
-    The best of interleaved blocks, on random tensors of the case, without an activation.
+    The best of interleaved blocks, on random tensors of the case.
+
+    Raises:
+        ZooError: they do not fit into memory.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            problem = Problem.make(case, dtype, "none")
-            runs = _runs(problem, chosen, precision, packed, channels_last)
+            problem = Problem.make(case, dtype, activation)
+            runs = _runs(problem, chosen, activation, precision, packed, channels_last)
             calls = {name: calibrate(run, _BLOCK_S)[0] for name, run in runs.items()}
             best = dict.fromkeys(runs, math.inf)
             for _ in range(_ROUNDS):
                 for name, run in runs.items():
                     best[name] = min(best[name], block_seconds(run, calls[name]) * 1e3)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise ZooError(f"conv2d {case} does not fit into memory: choose a smaller case") from None
     finally:
         torch.set_num_threads(threads)
     return best
 
 
 def _runs(
-    problem: Problem, chosen: str, precision: Precision, packed: bool, channels_last: bool
+    problem: Problem,
+    chosen: str,
+    activation: Activation,
+    precision: Precision,
+    packed: bool,
+    channels_last: bool,
 ) -> dict[str, Callable[[], Tensor]]:
     case, bias = problem.case, problem.bias
     format = torch.channels_last if channels_last else torch.contiguous_format
     input = problem.input.contiguous(memory_format=format)
     weight = problem.weight.contiguous(memory_format=format)
     window = (case.stride, case.padding, 1, case.groups)
-    runs = {"aten": lambda: F.conv2d(input, weight, bias, *window)}
+    ends: _Ends = {"activation": activation, "precision": precision}
+    runs = {"aten": lambda: problem.activate(F.conv2d(input, weight, bias, *window))}
     if packed and chosen != "aten":
         layout = ops.conv2d_prepack(
             weight, case.groups, *window[:3], input_size=tuple(input.shape), precision=precision
         )
         runs[chosen] = lambda: ops.conv2d_packed(
-            input, layout, case.weight_shape, bias, *window, precision=precision
+            input, layout, case.weight_shape, bias, *window, **ends
         )
     elif chosen != "aten":
-        runs[chosen] = lambda: ops.conv2d(input, weight, bias, *window, precision=precision)
+        runs[chosen] = lambda: ops.conv2d(input, weight, bias, *window, **ends)
     return runs

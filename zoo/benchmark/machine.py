@@ -145,6 +145,12 @@ def resident_bytes() -> int:
     return int(match[1]) << 10 if match else 0
 
 
+def available_bytes() -> int | None:
+    """Memory that new tensors can have without swapping; None where nobody tells."""
+    found = re.search(r"MemAvailable:\s+(\d+) kB", _read("/proc/meminfo"))
+    return int(found[1]) * 1024 if found else None
+
+
 def last_cache_bytes() -> int:
     """Size of the processor's last cache; 32 MiB where it is not known."""
     return max(map(_bytes, _caches().values()), default=0) or 32 << 20

@@ -134,8 +134,10 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
                 f"mean of {len(ratios)}); slower in {sum(ratio < 1 for ratio in ratios)}"
             )
     lines += _error_lines(results)
-    if controls:
-        worst = max(controls, key=lambda control: control["resolution"])
+    builtins = {row["candidate"] for row in results if row["builtin"]}
+    judges = [control for control in controls if control["candidate"] in builtins]
+    if judges:
+        worst = max(judges, key=lambda control: control["resolution"])
         lines.append(
             f"Resolution (one builtin against itself): ratios within {worst['resolution']:.3f} "
             f"are called the same in the worst case ({worst['case']})"

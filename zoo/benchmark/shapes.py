@@ -28,6 +28,8 @@ _FORMS = {
     "adaptive_avg_pool2d": "N,C,H,W,R",
 }
 
+_LIMIT = 2**31
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -126,9 +128,9 @@ def _taps(size: int, result: int) -> int:
     return sum(-((y + 1) * size // -result) - y * size // result for y in range(result))
 
 
-def parse_case(op: str, text: str) -> Case:
-    """Read one ``--shape``. Raises UsageError that says what is wrong with it."""
-    where = f"--shape {text}"
+def parse_case(op: str, text: str, option: str = "--shape") -> Case:
+    """Read a case, given as that option. Raises UsageError that says what is wrong with it."""
+    where = f"{option} {text}"
     numbers, plus, pool = text.partition("+")
     if plus and (op != "conv2d_pool" or pool not in POOLS):
         raise UsageError(f"{where}: {op} takes {_FORMS[op]}")
@@ -156,7 +158,7 @@ def parse_case(op: str, text: str) -> Case:
     else:
         batch, channels, height, width, kernel, stride, padding = sizes
         case = Case(op, batch, channels, height, width, kernel, stride, padding)
-    problem = _problem(case)
+    problem = _problem(case) if max(sizes) < _LIMIT else "numbers must be below 2**31"
     if problem:
         raise UsageError(f"{where}: {problem}")
     return case

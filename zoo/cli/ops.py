@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 import click
+from click.core import ParameterSource
 
+from zoo.benchmark.names import ACTIVATIONS
+from zoo.benchmark.shapes import parse_case
 from zoo.cli.output import Column, note, print_rows
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.ops import Precision
+    from zoo.ops import Activation, Precision
 
 
 class _How(TypedDict):
+    activation: Activation
     precision: Precision
     packed: bool
     channels_last: bool
@@ -30,7 +34,7 @@ _TIMES = [
     "--explain",
     nargs=2,
     metavar="OP SHAPE",
-    help="Show what a case gets and why: conv2d N,C,H,W,O,K,S,P[,GROUPS].",
+    help="Show what a case gets and why: conv2d N,C,H,W,O,K,S,P[,G].",
 )
 @click.option(
     "--dtype",
@@ -38,6 +42,13 @@ _TIMES = [
     default="float32",
     show_default=True,
     help="The dtype of the case to explain.",
+)
+@click.option(
+    "--activation",
+    type=click.Choice(ACTIVATIONS),
+    default="none",
+    show_default=True,
+    help="The activation after the convolution to explain.",
 )
 @click.option(
     "--precision",
@@ -52,9 +63,12 @@ _TIMES = [
 @click.option("--channels-last", is_flag=True, help="Explain what an input in channels_last gets.")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]),
               default="table", show_default=True)  # fmt: skip
+@click.pass_context
 def command(
+    context: click.Context,
     explain: tuple[str, str] | None,
     dtype: str,
+    activation: Activation,
     precision: Precision,
     packed: bool,
     channels_last: bool,
@@ -72,9 +86,18 @@ def command(
       zoo ops --explain conv2d 1,512,7,7,512,3,1,1 --packed
     """
     if explain is not None:
-        how: _How = {"precision": precision, "packed": packed, "channels_last": channels_last}
+        how: _How = {
+            "activation": activation,
+            "precision": precision,
+            "packed": packed,
+            "channels_last": channels_last,
+        }
         _explain(*explain, dtype, how, format_)
         return
+    for name in ("dtype", *_How.__annotations__):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(f"{option} belongs to --explain: say which case to explain")
     from zoo import ops
 
     active = ops.cpu_capability()
@@ -117,32 +140,21 @@ def _mark(active: object) -> str:
 def _explain(op: str, shape: str, dtype: str, how: _How, format_: str) -> None:
     if op != "conv2d":
         raise UsageError(f"--explain knows conv2d only, not {op!r}: the pools have one kernel each")
-    try:
-        numbers = [int(number) for number in shape.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (8, 9):
-        raise UsageError(
-            f"the shape {shape!r} is not N,C,H,W,O,K,S,P[,GROUPS]: 8 or 9 numbers with commas"
-        )
-    n, c, h, w, o, k, s, p = numbers[:8]
-    groups = numbers[8] if len(numbers) == 9 else 1
-    if groups < 1 or c % groups:
-        raise UsageError(f"GROUPS={groups} does not divide C={c}")
+    case = parse_case(op, shape, "--explain conv2d")
 
     import torch
 
     from zoo import ops
     from zoo.benchmark import explain
-    from zoo.benchmark.shapes import parse_case
 
+    explain.check_memory(case, getattr(torch, dtype))
     choices = ops.explain_conv2d(
-        (n, c, h, w),
-        (o, c // groups, k, k),
-        s,
-        p,
+        case.input_shape,
+        case.weight_shape,
+        case.stride,
+        case.padding,
         1,
-        groups,
+        case.groups,
         getattr(torch, dtype),
         **how,
     )
@@ -154,7 +166,7 @@ def _explain(op: str, shape: str, dtype: str, how: _How, format_: str) -> None:
     }
     estimates = explain.estimate(choices, getattr(torch, dtype))
     chosen = next(choice["implementation"] for choice in choices if choice["chosen"])
-    measured = explain.measure(parse_case("conv2d", shape), chosen, getattr(torch, dtype), **how)
+    measured = explain.measure(case, chosen, getattr(torch, dtype), **how)
     rows = []
     for choice, estimated in zip(choices, estimates, strict=True):
         if choice["chosen"]:

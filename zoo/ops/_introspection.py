@@ -31,7 +31,10 @@ class Choice(TypedDict):
 
 
 def build_info() -> dict[str, Any]:
-    """How ``zoo._C`` was built: compiler, flags, C++ standard, instruction sets, torch."""
+    """How ``zoo._C`` was built: compiler, flags, C++ standard, instruction sets, torch, CUDA.
+
+    "cuda" is the CUDA release, or None where it was built without; "cuda_archs" the architectures.
+    """
     info: dict[str, Any] = extension.build_info()
     return info
 
@@ -139,6 +142,7 @@ def explain_conv2d(
     groups: int = 1,
     dtype: torch.dtype = torch.float32,
     *,
+    activation: Activation = "none",
     precision: Precision = "default",
     packed: bool = False,
     channels_last: bool = False,
@@ -153,13 +157,14 @@ def explain_conv2d(
         dilation: see there.
         groups: see there.
         dtype: of the tensors.
+        activation: see there.
         precision: see there.
         packed: whether the weight is to be packed beforehand: what :func:`conv2d_prepack` chooses
             for such an input, and not what :func:`conv2d` runs.
         channels_last: whether the input is in channels_last.
 
     Raises:
-        UsageError: shapes that do not fit, or an unknown precision.
+        UsageError: shapes that do not fit, an unknown activation or precision.
     """
     for what, size in (("input_size", input_size), ("weight_size", weight_size)):
         if len(size) != 4 or any(extent < 0 for extent in size):
@@ -173,6 +178,7 @@ def explain_conv2d(
             _shapes.pair("conv2d", "dilation", dilation, 1),
             groups,
             str(dtype).removeprefix("torch."),
+            activation,
             precision,
             packed,
             channels_last,
