@@ -1,6 +1,7 @@
 # make run     environment, build, and the main job on real photographs
 # make test    environment, build, and all tests
 # make cuda-check  nvcc's report on the CUDA kernels against their budget: ARCHS="80 120" chooses
+# make cuda-extension  zoo built for CUDA into build/cuda, imported; needs nvcc, but no GPU
 # make gpu     on a machine with a GPU: zoo built for it, its tests, benchmarks and the record of them
 # make check   format, lint, types, layers, symbols of the kernel objects
 # make bench-env  .venv-bench: zoo beside the inference engines, as plugins
@@ -22,7 +23,7 @@ CPP_FILES := $(shell find csrc tests/csrc tests/simt -name '*.cpp' -o -name '*.h
 SOURCES   := setup.py $(shell find csrc -type f)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test pytest ctest simt cuda-check gpu check format asan bench bench-env keras-env test-engines wheel wheel-check clean
+.PHONY: help install run test pytest ctest simt cuda-check cuda-extension gpu check format asan bench bench-env keras-env test-engines wheel wheel-check clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -73,6 +74,12 @@ simt:
 # Where there is no nvcc, it says so and passes.
 cuda-check:
 	$(MAKE) $(JOBS) -C tests/simt cuda-check PYTHON=$(PYTHON)
+
+# By the interpreter in build/cuda, which finds that package before the one of this folder.
+cuda-extension: install
+	ZOO_CUDA=1 $(if $(ARCHS),TORCH_CUDA_ARCH_LIST="$$(echo $(ARCHS) | sed 's/[0-9]\( \|$$\)/.&/g')") \
+	    $(BIN)/python setup.py -q build --build-lib build/cuda
+	cd build/cuda && $(abspath $(BIN)/python) -m zoo ops | grep cuda
 
 gpu: install
 	$(BIN)/python benchmarks/gpu.py

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "cuda_bindings.h"
 #include "kernels/conv2d_list.h"
 #include "kernels/dispatch.h"
 #include "ops/arguments.h"
@@ -59,6 +60,7 @@ py::dict build_info() {
   info["cxx_standard"] = __cplusplus / 100 % 100;
   info["isas"] = ZOO_BUILD_ISAS;
   info["torch"] = TORCH_VERSION;
+  cuda::describe_build(info);
   return info;
 }
 
@@ -178,6 +180,7 @@ double peak_read(const py::array_t<float, py::array::c_style>& data, int64_t pas
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "zoo's compiled ops and what is known about them.";
   zoo::plan::bind(m);
+  zoo::cuda::bind(m);
   m.def("build_info", &zoo::build_info);
   m.def("cpu_capability", &zoo::cpu_capability);
   m.def("cpu_capabilities", &zoo::cpu_capabilities);

@@ -7,10 +7,19 @@
 
 namespace zoo::ops {
 
-void declined(const char* op, const char* reason) {
+namespace {
+
+std::string_view wish_of_environment() {
   const char* value = std::getenv("ZOO_FALLBACK");
-  if (value == nullptr) return;
-  const std::string_view wish(value);
+  return value == nullptr ? std::string_view() : value;
+}
+
+}  // namespace
+
+bool fallback_forbidden() { return wish_of_environment() == "error"; }
+
+void declined(const char* op, const char* reason) {
+  const std::string_view wish = wish_of_environment();
   if (wish.empty() || wish == "aten") return;
   TORCH_CHECK_VALUE(wish == "error", "ZOO_FALLBACK=", wish,
                     " is not known; set it to \"aten\" (the default) or \"error\"");

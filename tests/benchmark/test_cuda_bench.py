@@ -156,6 +156,20 @@ def test_candidates_compute_on_the_device_in_their_layout(op, shape, dtype):
                 assert output.is_contiguous(memory_format=torch.channels_last) == nhwc
 
 
+def test_what_runs_inside_ours_is_told_of_convolutions():
+    def told(op, shape, activation="relu"):
+        with FakeTensorMode():
+            task = Problem.make(parse_case(op, shape), torch.float32, activation, device="cuda")
+            return [candidate.explain(task) for candidate in choose(op, [], device="cuda")]
+
+    # zoo, zoo-nhwc, zoo-exact
+    assert told("conv2d", "32,3,64,64,32,3,1,1") == ["aten", "conv2d", "conv2d"]
+    assert told("conv2d", "32,64,56,56,64,3,1,1") == ["aten", "aten", "conv2d"]
+    assert told("conv2d", "8,96,56,56,96,3,1,1,96") == ["aten", "depthwise", "depthwise"]
+    assert told("conv2d_pool", "8,3,56,56,32,3,1,1+max2") == [None, None, None]
+    assert told("max_pool2d", "8,3,56,56,2,2,0", "none") == [None, None]
+
+
 def test_ours_need_an_extension_that_was_built_with_cuda():
     from zoo import ops
 

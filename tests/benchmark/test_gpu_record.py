@@ -1,7 +1,6 @@
 """benchmarks/gpu.py: the record of its outcome, and that it does nothing without a GPU."""
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 
@@ -89,26 +88,23 @@ def test_a_skipped_gate_is_no_failure(script):
     assert script.went_well(record(cuda_check={"arch": "89", "outcome": "skipped: no budget"}))
 
 
-def test_outcomes_of_pytest_are_counted(script, tmp_path):
-    (tmp_path / "test_outcomes.py").write_text(
-        "import pytest\n"
-        "def test_good(): pass\n"
-        "def test_bad(): assert False\n"
-        "def test_left_out(): pytest.skip('why')\n"
-        "@pytest.fixture\n"
-        "def broken(): raise ValueError\n"
-        "def test_error(broken): pass\n"
-    )
-    subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--junitxml=out.xml", "-p", "no:cacheprovider", "."],
-        cwd=tmp_path,
-        capture_output=True,
-    )
-    assert script.read_junit((tmp_path / "out.xml").read_text()) == {
+JUNIT = """<?xml version="1.0" encoding="utf-8"?>
+<testsuites name="pytest tests"><testsuite name="pytest" errors="2" failures="1" skipped="2">
+<testcase classname="" name="test_broken"><error message="collection failure">...</error></testcase>
+<testcase classname="" name="test_skipped"><skipped message="collection skipped"/></testcase>
+<testcase classname="test_outcomes" name="test_good" time="0.000" />
+<testcase classname="test_outcomes" name="test_bad"><failure message="no">...</failure></testcase>
+<testcase classname="test_outcomes" name="test_left_out"><skipped message="why"/></testcase>
+<testcase classname="test_outcomes" name="test_error"><error message="failed on setup"/></testcase>
+</testsuite></testsuites>"""
+
+
+def test_outcomes_of_pytest_are_counted(script):
+    assert script.read_junit(JUNIT) == {
         "passed": 1,
-        "failed": 2,
-        "skipped": 1,
-        "failures": ["test_outcomes.test_bad", "test_outcomes.test_error"],
+        "failed": 3,
+        "skipped": 2,
+        "failures": ["test_broken", "test_outcomes.test_bad", "test_outcomes.test_error"],
     }
 
 
@@ -132,12 +128,13 @@ def test_messages_pass_by_and_the_last_one_stays(script, capfd):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_it_is_a_line_and_exit_code_1():
-    before = (ROOT / "docs" / "cuda.md").read_text()
-    done = subprocess.run([sys.executable, str(FILE)], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
+def test_without_a_gpu_it_is_a_line_and_exit_code_1(script, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(FILE)])
+    before = script.PAGE.read_text(), script.RESULT.exists()
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    line = ended.value.code  # which Python prints, and exits with 1
     assert line.startswith("no CUDA device: ")
     assert line.endswith("nothing was run and nothing written")
-    assert (ROOT / "docs" / "cuda.md").read_text() == before
+    assert "\n" not in line
+    assert (script.PAGE.read_text(), script.RESULT.exists()) == before

@@ -28,6 +28,7 @@ KINDS = [
 """A sample or more of every kernel."""
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 def test_nothing_waits_for_the_device(own: None) -> None:
     samples = [on_device(name, torch.float16) for name in TAKEN]
     for sample in samples:

@@ -11,6 +11,7 @@ int main() {
       {"harness", test_harness},
       {"elements", test_elements},
       {"plans", test_plans},
+      {"choices", test_choices},
       {"far images", test_far},
 #endif
       {"conv2d float32", test_conv2d},

@@ -91,6 +91,7 @@ void test_harness();
 void test_races();
 void test_elements();
 void test_plans();
+void test_choices();
 void test_conv2d();
 void test_conv2d_half();
 void test_conv2d_bfloat16();

@@ -68,6 +68,9 @@ void conv2d_plans() {
   CHECK(declines(plan(p, 4).declines, "2^31 output pixels"));
   p.batch = int64_t{1} << 28;
   CHECK(declines(plan(p, 4).declines, "a size of 2^28"));
+  p = layer(64, 64, 56);
+  p.window.kernel_h = p.window.kernel_w = 1 << 12;
+  CHECK(declines(plan(p, 4).declines, "more than 2^28 products"));
   p = layer(70000, 70000, 1);
   p.groups = 70000;
   CHECK(declines(plan(p, 4).declines, "more than 65535 groups"));

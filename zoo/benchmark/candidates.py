@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from zoo.benchmark.shapes import CONV_OPS, OPS, POOL_OPS, POOLS, WEIGHTED_OPS, W
 from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
-    from zoo.ops import Activation, Precision
+    from zoo.ops import Precision
 
 DEVICES = ("cpu", "cuda")
 
@@ -103,22 +103,21 @@ def _chosen_kernel(
     from zoo import ops
 
     case = problem.case
-    if case.op not in WEIGHTED_OPS or problem.input.is_cuda:
+    # Of the pool behind a convolution CUDA's list is not told.
+    if case.op not in (("conv2d",) if problem.input.is_cuda else WEIGHTED_OPS):
         return None
     pixel = (1, 1) if case.op == "linear" else ()  # a linear layer convolves maps of one pixel
-    choices = ops.explain_conv2d(
-        (*problem.input.shape, *pixel),
-        (*case.weight_shape, *pixel),
-        case.stride or 1,
-        case.padding,
-        1,
-        case.groups,
-        problem.input.dtype,
-        activation=cast("Activation", problem.activation),
-        precision=precision,
-        packed=packed,
-        channels_last=channels_last,
-    )
+    shapes = (*problem.input.shape, *pixel), (*case.weight_shape, *pixel)
+    window, dtype = (case.stride or 1, case.padding, 1, case.groups), problem.input.dtype
+    ends: dict[str, Any] = {
+        "activation": problem.activation,
+        "precision": precision,
+        "channels_last": channels_last,
+    }
+    if problem.input.is_cuda:
+        choices = ops.explain_cuda_conv2d(*shapes, *window, dtype, **ends)
+    else:
+        choices = ops.explain_conv2d(*shapes, *window, dtype, packed=packed, **ends)
     return next(choice["implementation"] for choice in choices if choice["chosen"])
 
 

@@ -2,7 +2,8 @@
 
 Every op works on any device and dtype, in eager mode, under autograd, autocast, ``torch.compile``
 and ``torch.export``. float32 and float64 on the CPU run kernels that are chosen for the processor
-at run time; whatever they decline runs in :mod:`zoo.ops.reference`'s composition of aten ops.
+at run time; on CUDA, where zoo was built for it, kernels run what they are expected to be quicker
+at. Whatever they decline runs in :mod:`zoo.ops.reference`'s composition of aten ops.
 docs/ops.md says more.
 """
 
@@ -13,6 +14,7 @@ from zoo.ops._conv2d import Activation, Precision, conv2d
 from zoo.ops._conv2d_batch_norm import conv2d_batch_norm
 from zoo.ops._conv2d_packed import conv2d_packed, conv2d_pool_packed, conv2d_prepack
 from zoo.ops._conv2d_pool import Pool, conv2d_pool
+from zoo.ops._cuda import cuda_kernels, explain_cuda_conv2d
 from zoo.ops._introspection import (
     ACTIVATIONS,
     build_info,
@@ -42,7 +44,9 @@ __all__ = [
     "conv2d_prepack",
     "cpu_capabilities",
     "cpu_capability",
+    "cuda_kernels",
     "explain_conv2d",
+    "explain_cuda_conv2d",
     "kernels",
     "linear",
     "linear_packed",

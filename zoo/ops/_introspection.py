@@ -31,7 +31,10 @@ class Choice(TypedDict):
 
 
 def build_info() -> dict[str, Any]:
-    """How ``zoo._C`` was built: compiler, flags, C++ standard, instruction sets, torch."""
+    """How ``zoo._C`` was built: compiler, flags, C++ standard, instruction sets, torch, CUDA.
+
+    "cuda" is the CUDA release, or None where it was built without; "cuda_archs" the architectures.
+    """
     info: dict[str, Any] = extension.build_info()
     return info
 

@@ -82,6 +82,10 @@ inline Conv2dPlan plan_conv2d(const Conv2dParams& from, const Strides& weight_st
   if (from.in_channels == 0) return declined("no channels");
   const int64_t pixels = from.batch * from.out_h * from.out_w;
   if (pixels > kMostX) return declined("2^31 output pixels or more");
+  const double depth = static_cast<double>(from.in_channels / from.groups) *
+                       static_cast<double>(from.window.kernel_h) *
+                       static_cast<double>(from.window.kernel_w);
+  if (depth > kMostSize) return declined("more than 2^28 products an output");
   Conv2dProblem& p = plan.problem;
   p.batch = n(from.batch), p.in_h = n(from.in_h), p.in_w = n(from.in_w);
   p.out_h = n(from.out_h), p.out_w = n(from.out_w);

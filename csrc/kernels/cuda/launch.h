@@ -11,6 +11,9 @@
 
 namespace zoo::cuda {
 
+// An error where the kernels were not compiled for the current device.
+cudaError_t find_kernels();
+
 // activation(conv2d(input, weight) + bias + residual), then pooled as the plan says, which must not
 // decline, and was made for these pointers. bias (dense) and residual may be null.
 template <typename T>

@@ -32,6 +32,12 @@ cudaError_t launch_pool2d(const Pool2dPlan& plan, const T* input, T* output, cud
       plan.kernel == PoolKernel::global, plan.chunks);
 }
 
+// One stands for all: they are compiled for the same architectures.
+cudaError_t find_kernels() {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, pool2d_window_kernel<float, true>);
+}
+
 template cudaError_t launch_pool2d(const Pool2dPlan&, const float*, float*, cudaStream_t);
 template cudaError_t launch_pool2d(const Pool2dPlan&, const Half*, Half*, cudaStream_t);
 template cudaError_t launch_pool2d(const Pool2dPlan&, const BFloat16*, BFloat16*, cudaStream_t);

@@ -35,7 +35,8 @@ Tensor conv2d_prepack(const Tensor& weight, int64_t groups, IntArrayRef stride, 
   check_weight_size("conv2d_prepack", size, groups);
   parse_exact(precision);
   if (!weight.device().is_cpu() || dtype_of(weight) == DType::other) {
-    declined("conv2d_prepack", "kernels take float32 and float64 on the CPU only");
+    declined("conv2d_prepack",
+             "kernels read packed weights in float32 and float64 on the CPU only");
     return reference::pack(weight, groups);
   }
   Packing packing = direct_packing({size[0], size[1], size[2], size[3]}, groups);

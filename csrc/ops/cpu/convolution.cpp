@@ -74,7 +74,7 @@ std::optional<at::Tensor> convolve(const char* op, Conv2dParams params, bool exa
                                    const std::optional<at::Tensor>& bias,
                                    const std::optional<at::Tensor>& residual) {
   if (!input.device().is_cpu()) {
-    declined(op, "zoo's kernels run on the CPU only");
+    declined(op, "no kernel for this device");
     return std::nullopt;
   }
   check_capability();

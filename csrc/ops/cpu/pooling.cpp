@@ -21,7 +21,7 @@ void run_average(const Pool2dParams& params, const at::Tensor& input, at::Tensor
 
 bool takes_pool(const char* op, const at::Tensor& input) {
   if (!input.device().is_cpu()) {
-    declined(op, "zoo's kernels run on the CPU only");
+    declined(op, "no kernel for this device");
     return false;
   }
 #if !defined(__x86_64__)

@@ -58,7 +58,7 @@ Tensor scale_shift(const Tensor& input, const OptionalTensor& scale, const Optio
   const DType dtype = dtype_of(input);
   const char* reason = nullptr;
   if (!input.device().is_cpu()) {
-    reason = "zoo's kernels run on the CPU only";
+    reason = "no kernel for this device";
   } else if (dtype == DType::other) {
     reason = "kernels take float32 and float64 only";
   } else if (input.dim() > 4) {
