@@ -79,7 +79,7 @@ cuda-check:
 cuda-extension: install
 	ZOO_CUDA=1 $(if $(ARCHS),TORCH_CUDA_ARCH_LIST="$$(echo $(ARCHS) | sed 's/[0-9]\( \|$$\)/.&/g')") \
 	    $(BIN)/python setup.py -q build --build-lib build/cuda
-	cd build/cuda && $(abspath $(BIN)/python) -m zoo ops | grep cuda
+	cd build/cuda && $(abspath $(BIN)/python) -m zoo ops > /dev/null
 
 gpu: install
 	$(BIN)/python benchmarks/gpu.py

@@ -108,7 +108,7 @@ def cuda_compiler(wish: str, nvcc: Nvcc | None, torch_cuda: str | None, device: 
     if problem is None and nvcc is not None:
         return nvcc.path
     if wish == "1":
-        raise SystemExit(f"ZOO_CUDA=1 cannot be: {problem}, or ZOO_CUDA=0")
+        raise SystemExit(f"ZOO_CUDA=1 cannot be: {problem}, or set ZOO_CUDA=0")
     print(f"zoo is built without CUDA kernels: {problem}", file=sys.stderr)
     return None
 

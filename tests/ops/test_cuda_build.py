@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zoo import ops
+from zoo.cli.ops import command
 from zoo.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -179,3 +182,23 @@ def test_explanation() -> None:
         ops.explain_cuda_conv2d(*first, activation="selu")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="weight_size must be four numbers"):
         ops.explain_cuda_conv2d((1, 8, 9, 9), (16, 8, 3))
+
+
+def test_command_explains_cuda() -> None:
+    case = ["--explain", "conv2d", "32,3,32,32,32,3,1,1", "--device", "cuda", "--format", "json"]
+    run = CliRunner().invoke(command, [*case, "--channels-last", "--activation", "relu"])
+    rows = json.loads(run.stdout)
+    assert [row["implementation"] for row in rows] == ["depthwise", "conv2d", "aten"]
+    assert [row["chosen"] for row in rows] == [False, True, False]
+    assert "not depthwise" in rows[0]["why"]
+    refused = CliRunner().invoke(command, [*case, "--packed"])
+    assert isinstance(refused.exception, UsageError)
+    assert "plain weights" in str(refused.exception)
+
+
+def test_command_says_what_was_built() -> None:
+    release = ops.build_info()["cuda"]
+    note = CliRunner().invoke(command, []).stderr
+    assert f"built with CUDA {release}" in note if release else "built without CUDA" in note
+    if release and not torch.cuda.is_available():
+        assert "no device" in note
