@@ -16,8 +16,6 @@ std::string_view wish_of_environment() {
 
 }  // namespace
 
-bool fallback_forbidden() { return wish_of_environment() == "error"; }
-
 void declined(const char* op, const char* reason) {
   const std::string_view wish = wish_of_environment();
   if (wish.empty() || wish == "aten") return;
@@ -27,9 +25,6 @@ void declined(const char* op, const char* reason) {
                               " (ZOO_FALLBACK=error forbids the aten reference)");
 }
 
-bool may_prefer_aten() {
-  const char* value = std::getenv("ZOO_FALLBACK");
-  return value == nullptr || std::string_view(value) != "error";
-}
+bool may_prefer_aten() { return wish_of_environment() != "error"; }
 
 }  // namespace zoo::ops

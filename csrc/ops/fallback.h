@@ -7,12 +7,7 @@ namespace zoo::ops {
 // names the op and the reason when ZOO_FALLBACK=error.
 void declined(const char* op, const char* reason);
 
-<<<<<<< HEAD
 // Whether PyTorch may compute what kernels of ours could too: unless ZOO_FALLBACK=error.
 bool may_prefer_aten();
-=======
-// Whether ZOO_FALLBACK=error.
-bool fallback_forbidden();
->>>>>>> w-cudabench
 
 }  // namespace zoo::ops

@@ -60,7 +60,7 @@ zoo::cuda::Element element_of(const at::Tensor& tensor) {
 zoo::cuda::Wish wish_for(const at::Tensor& input) {
   zoo::cuda::Wish wish;
   wish.element = element_of(input);
-  wish.own = fallback_forbidden();
+  wish.own = !may_prefer_aten();
   wish.device = device_of(input);
   return wish;
 }
