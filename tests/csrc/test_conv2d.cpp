@@ -102,15 +102,15 @@ std::vector<Size> edges() {
 // Deep sums, many panels, many pixel blocks, wide and tall maps: what small random cases miss.
 std::vector<Size> large_cases() {
   return {
-      {1, 128, 6, 6, 70, 3, 1, 1, 1},                       // three depth blocks
-      {1, 600, 3, 5, 40, 1, 1, 0, 1},                       // two, of 304 and 296
+      {1, 128, 6, 6, 70, 3, 1, 1, 1},                       // several depth blocks
+      {1, 600, 3, 5, 40, 1, 1, 0, 1},                       // the same, not all alike
       {1, 520, 1, 1, 33, 1, 1, 0, 1},                       // one pixel
       {2, 8, 20, 21, 600, 1, 1, 0, 1},                      // two slices of panels
       {3, 290, 9, 7, 70, 1, 1, 0, 1},                       // read where it lies, through images
       {2, 600, 8, 9, 80, 1, 1, 0, 2, Pool::avg, 2, 2, 0},   // groups of it, pooled
       {1, 1024, 5, 5, 40, 1, 1, 0, 1},                      // pixels 4096 bytes apart
       {1, 3, 40, 40, 64, 7, 2, 3, 1, Pool::max, 3, 2, 1},   // a stem
-      {1, 64, 14, 14, 96, 3, 1, 1, 1, Pool::avg, 2, 2, 0},  // two depth blocks, pooled
+      {1, 64, 14, 14, 96, 3, 1, 1, 1, Pool::avg, 2, 2, 0},  // depth blocks, pooled
       {3, 3, 32, 32, 32, 3, 1, 0, 1, Pool::max, 2, 2, 0},   // the tutorial's first layer
       {1, 2, 5, 700, 40, 3, 1, 1, 1, Pool::max, 3, 1, 1},   // wide
       {1, 70, 30, 30, 70, 3, 1, 1, 70},                     // depthwise

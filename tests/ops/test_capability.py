@@ -183,10 +183,15 @@ def test_explanation_of_a_memory_format() -> None:
     assert "conv2d_prepack it once" in str(rows[-2]["reason"])
 
 
-def test_a_choice_of_aten_for_speed_is_no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOO_FALLBACK", "error")
-    x, weight = torch.randn(1, 64, 56, 56), torch.randn(256, 64, 1, 1) / 8
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_choice_of_aten_for_speed_can_be_forbidden(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, weight = torch.randn(1, 64, 56, 56, dtype=dtype), torch.randn(256, 64, 1, 1, dtype=dtype)
+    packed = ops.conv2d_packed(x, ops.conv2d_prepack(weight), weight.shape)
+    monkeypatch.setenv("ZOO_FALLBACK", "aten")
     result = ops.conv2d(x, weight)
     assert torch.equal(result, torch.nn.functional.conv2d(x, weight))
-    # With an activation the kernel saves a pass, and runs.
-    torch.testing.assert_close(ops.conv2d(x, weight, activation="relu"), result.relu())
+    assert not torch.equal(result, packed)
+    monkeypatch.setenv("ZOO_FALLBACK", "error")
+    assert torch.equal(ops.conv2d(x, weight), packed)
