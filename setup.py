@@ -120,7 +120,7 @@ def arch_flags(archs: str) -> list[str]:
         SystemExit: something else is in it.
     """
     flags = []
-    for arch in re.split(r"[;\s]+", archs.strip()):
+    for arch in re.split(r"[;\s]+", archs.strip("; \t\n")):
         parts = re.fullmatch(r"(\d+)\.(\d[af]?)(\+PTX)?", arch)
         if parts is None:
             raise SystemExit(f"TORCH_CUDA_ARCH_LIST: {arch!r} is not a number like 8.0 or 9.0+PTX")
@@ -186,7 +186,7 @@ class Build(BuildExtension):
     def build_extensions(self) -> None:
         """Build the kernels, then the extension around them."""
         nvcc = cuda_compiler(
-            os.environ.get("ZOO_CUDA", "auto"),
+            os.environ.get("ZOO_CUDA") or "auto",
             find_nvcc(),
             torch.version.cuda,
             torch.cuda.is_available(),

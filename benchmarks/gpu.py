@@ -178,11 +178,13 @@ def went_well(record: Mapping[str, Any]) -> bool:
 def paragraph(record: Mapping[str, Any]) -> str:
     """What docs/cuda.md says of the record."""
     gpu, tests, check = record["gpu"], record["tests"], record["cuda_check"]
+    name = record["commit"] or "unknown"
+    commit = name[:12] + "+" * name.endswith("+")  # files differed from the commit
     title = "Last verified on hardware" if went_well(record) else "Last run on hardware, and failed"
     counts = ", ".join(f"{tests.get(kind, 0)} {kind}" for kind in ("passed", "failed", "skipped"))
     sentences = [
         f"**{title}: {gpu['name']} (capability {gpu['capability']}), {record['date'][:10]}, commit "
-        f"`{(record['commit'] or 'unknown')[:12]}`.**",
+        f"`{commit}`.**",
         f"`tests/gpu`: {counts}.",
         f"Compile gate on sm_{check['arch']}: {check['outcome']}.",
         f"`zoo bench --device cuda`: {_verdicts(record['benchmarks'])}",

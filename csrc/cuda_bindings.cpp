@@ -26,10 +26,15 @@ constexpr bool kBuilt = false;
 // One row per op, kernel and dtype, if they were built.
 py::list kernels() {
   constexpr std::pair<const char*, const char*> kKernels[] = {
-      {"conv2d", "depthwise"},         {"conv2d", "conv2d"},
-      {"conv2d_pool", "conv2d"},       {"max_pool2d", "pool2d_window"},
-      {"max_pool2d", "pool2d_global"}, {"avg_pool2d", "pool2d_window"},
+      {"conv2d", "depthwise"},
+      {"conv2d", "conv2d"},
+      {"conv2d_pool", "conv2d"},
+      {"max_pool2d", "pool2d_window"},
+      {"max_pool2d", "pool2d_global"},
+      {"avg_pool2d", "pool2d_window"},
       {"avg_pool2d", "pool2d_global"},
+      {"adaptive_avg_pool2d", "pool2d_window"},
+      {"adaptive_avg_pool2d", "pool2d_global"},
   };
   py::list rows;
   if (!kBuilt) return rows;

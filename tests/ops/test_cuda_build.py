@@ -98,6 +98,7 @@ def test_architectures(setup_py: ModuleType) -> None:
         *("-gencode", "arch=compute_120,code=sm_120"),
         *("-gencode", "arch=compute_120,code=compute_120"),
     ]
+    assert setup_py.arch_flags(" 8.0; ") == setup_py.arch_flags("8.0")
     assert len(setup_py.arch_flags(setup_py.CUDA_ARCHS)) == 14
     with pytest.raises(SystemExit, match="'Ampere' is not a number like"):
         setup_py.arch_flags("7.5 Ampere")

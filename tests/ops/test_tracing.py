@@ -157,6 +157,15 @@ def test_autocast(dtype: torch.dtype, grad: bool, allow_fallback: None) -> None:
         )
 
 
+def test_autocast_of_linear_is_the_same_compiled(allow_fallback: None) -> None:
+    x, w = torch.randn(2, 8), torch.randn(4, 8)
+    compiled = torch.compile(ops.linear, fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result, expected = compiled(x, w), ops.linear(x, w)
+    assert result.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+
+
 def test_autocast_of_packed_ops(allow_fallback: None) -> None:
     x, w = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 3, 3)
     packed = ops.conv2d_prepack(w)

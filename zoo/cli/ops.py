@@ -172,7 +172,7 @@ def _mark(active: object) -> str:
 
 def _case(op: str, shape: str) -> Case:
     if op != "conv2d":
-        raise UsageError(f"--explain knows conv2d only, not {op!r}: the pools have one kernel each")
+        raise UsageError(f"--explain knows conv2d only, not {op!r}: see docs/ops.md for the others")
     return parse_case(op, shape, "--explain conv2d")
 
 

@@ -12,9 +12,9 @@ namespace {
 // memory, one for each of bias, residual, activation and pool, which the kernel does not make.
 
 // The operations that a kernel is trusted to do while a byte comes from memory. Of the devices in
-// docs/cuda.md's roofline the least have 12.5 in float32 (A100) and 117 on the matrix units (RTX
+// docs/cuda.md's roofline the least have 9.4 in float32 (B200) and 117 on the matrix units (RTX
 // 5090); a half of the first are counted on, and a quarter of the second.
-constexpr double kPlain = 6, kMatrix = 29;
+constexpr double kPlain = 4.7, kMatrix = 29;
 
 template <typename... Sizes>
 double count(Sizes... sizes) {

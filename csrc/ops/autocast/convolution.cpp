@@ -3,8 +3,8 @@
 
 #include "ops/handles.h"
 
-// Under autocast the convolutions take the dtype that the user asked for, as PyTorch's own do;
-// the pools run in whatever dtype they are given.
+// Under autocast convolutions and linear layers take the dtype that the user asked for, as
+// PyTorch's own do; the pools run in whatever dtype they are given.
 namespace zoo::ops::autocast {
 namespace {
 
@@ -65,12 +65,23 @@ Tensor conv2d_pool_packed(const Tensor& input, const Tensor& packed_weight,
                       groups, activation, pool, pool_kernel, pool_stride, pool_padding, precision);
 }
 
+// As a whole, and not only the convolution that it is: compilers ask the op for its result's dtype.
+template <DeviceType device>
+Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
+              std::string_view activation, const OptionalTensor& residual) {
+  using Linear = Tensor(const Tensor&, const Tensor&, const OptionalTensor&, std::string_view,
+                        const OptionalTensor&);
+  static const auto op = handle<Linear>("zoo::linear");
+  return call<device>(op, input, weight, bias, activation, residual);
+}
+
 template <DeviceType device>
 void register_all(torch::Library& m) {
   m.impl("conv2d", conv2d<device>);
   m.impl("conv2d_pool", conv2d_pool<device>);
   m.impl("conv2d_packed", conv2d_packed<device>);
   m.impl("conv2d_pool_packed", conv2d_pool_packed<device>);
+  m.impl("linear", linear<device>);
 }
 
 }  // namespace
