@@ -178,7 +178,7 @@ def test_the_worst_of_several_wrong_results_stands_for_all():
 
 def test_the_largest_errors_of_each_candidate_are_told():
     def row(candidate, error, backward_error):
-        facts = {"error": error, "backward_error": backward_error}
+        facts = {"error": error, "backward_error": backward_error, "builtin": candidate == "eager"}
         return {"candidate": candidate, "verdict": None, "best_rival": None, **facts}
 
     rows = [row("zoo", 3e-7, 1e-7), row("eager", 1e-7, 1e-7), row("zoo", 2e-7, 5e-7)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
+import torch
 
 from zoo.benchmark.engines.remote import Remote
 from zoo.benchmark.machine import worker_environment
@@ -18,7 +19,7 @@ from zoo.benchmark.stats import summarize
 from zoo.benchmark.timing import CONTROL, CaseResult, Plan, calibrate, compare, time_interleaved
 from zoo.errors import ZooError
 
-TOLERANCE = max(TOLERANCES.values())  # float32's, which zoo.optimize holds networks to as well
+TOLERANCE = TOLERANCES[torch.float32]  # which zoo.optimize holds networks to as well
 
 
 @dataclass(frozen=True, slots=True)
