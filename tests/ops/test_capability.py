@@ -187,7 +187,8 @@ def test_explanation_of_a_memory_format() -> None:
 def test_a_choice_of_aten_for_speed_can_be_forbidden(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, weight = torch.randn(1, 64, 56, 56, dtype=dtype), torch.randn(256, 64, 1, 1, dtype=dtype)
+    # A deep sum, whose order shows in its last digits.
+    x, weight = torch.randn(1, 2048, 7, 7, dtype=dtype), torch.randn(64, 2048, 1, 1, dtype=dtype)
     packed = ops.conv2d_packed(x, ops.conv2d_prepack(weight), weight.shape)
     monkeypatch.setenv("ZOO_FALLBACK", "aten")
     result = ops.conv2d(x, weight)

@@ -53,7 +53,9 @@ void what_memory_limits_is_ours() {
   };
   // First layers, depthwise ones, few channels by 1x1; by the matrix units more of them.
   CHECK(chosen({3, 32, 32}, single) == Conv2dImpl::conv2d);
-  CHECK(chosen({64, 64, 56, 1}, single) == Conv2dImpl::conv2d);
+  CHECK(chosen({32, 32, 56, 1}, single) == Conv2dImpl::conv2d);
+  CHECK(chosen({64, 64, 56, 1}, single) == Conv2dImpl::aten);
+  CHECK(chosen({64, 64, 56, 1}, half) == Conv2dImpl::conv2d);
   CHECK(chosen({128, 128, 14, 1}, single) == Conv2dImpl::aten);
   CHECK(chosen({128, 128, 14, 1}, half) == Conv2dImpl::conv2d);
   CHECK(chosen({64, 64, 56}, single) == Conv2dImpl::aten);
