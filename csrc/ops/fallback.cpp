@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "ops/parallel.h"
+
 namespace zoo::ops {
 
 namespace {
@@ -25,6 +27,6 @@ void declined(const char* op, const char* reason) {
                               " (ZOO_FALLBACK=error forbids the aten reference)");
 }
 
-bool may_prefer_aten() { return wish_of_environment() != "error"; }
+bool may_prefer_aten() { return wish_of_environment() != "error" && !in_forked_child(); }
 
 }  // namespace zoo::ops

@@ -7,7 +7,8 @@ namespace zoo::ops {
 // names the op and the reason when ZOO_FALLBACK=error.
 void declined(const char* op, const char* reason);
 
-// Whether PyTorch may compute what kernels of ours could too: unless ZOO_FALLBACK=error.
+// Whether PyTorch may compute what kernels of ours could too: unless ZOO_FALLBACK=error, and but in
+// a forked child, where its ops may wait for threads that do not exist there.
 bool may_prefer_aten();
 
 }  // namespace zoo::ops

@@ -82,8 +82,7 @@ std::optional<at::Tensor> convolve(const char* op, Conv2dParams params, bool exa
   const Conv2dWish wish{dtype_of(input), exact, packed};
   Conv2dImpl impl = select_conv2d(params, wish);
   if (impl == Conv2dImpl::aten && builtin_wins(params, wish) != nullptr) {
-    // In a forked child PyTorch's own may wait for threads that do not exist there.
-    if (may_prefer_aten() && !in_forked_child()) return std::nullopt;
+    if (may_prefer_aten()) return std::nullopt;
     impl = impl_of(packing_of(impl, params), params, wish);
   }
   if (impl == Conv2dImpl::aten) {

@@ -41,7 +41,7 @@ void check_channels(const char* op, const char* what, const std::optional<at::Te
                     int64_t channels, const at::Tensor& input);
 
 // Who computes a gradient: what the selection lists (kernels/conv2d_gradient_list.h) say, or our
-// kernels where ZOO_FALLBACK=error leaves no choice.
+// kernels where PyTorch may not be preferred.
 GradientImpl input_gradient_by(const Conv2dParams& params, const at::Tensor& like);
 GradientImpl weight_gradient_by(const Conv2dParams& params, const at::Tensor& like);
 
