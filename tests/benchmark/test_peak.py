@@ -9,6 +9,7 @@ import torch
 
 from zoo import ops
 from zoo.benchmark.peak import MEMORY, Ceilings, best_rate, buffer_sizes, measure
+from zoo.benchmark.report import ceiling_lines
 from zoo.benchmark.shapes import parse_case
 from zoo.ops import _introspection
 
@@ -133,3 +134,18 @@ def test_without_known_caches_all_comes_from_memory():
     bare = Ceilings(1e9, {"DRAM": 20.0}, {})
     case = parse_case("conv2d", "1,4,8,8,4,1,1,0")
     assert bare.attainable_gflops(case) == pytest.approx(2 * 1024 / (2112 / 20))
+
+
+@pytest.mark.parametrize(
+    ("disturbance", "fma", "said"),
+    [
+        (0.5, 100.0, []),
+        (2.0, 100.0, ["The machine was busy while the ceilings of 2 threads were measured"]),
+        (0.5, 80.0, ["a matrix product reached 90 GFLOP/s, multiply-adds in registers 80"]),
+    ],
+)
+def test_ceilings_that_are_too_low_are_told(disturbance, fma, said):
+    peak = {"fma_gflops": fma, "disturbance": disturbance}
+    lines = ceiling_lines({"processes": [{"threads": 2, "gemm_gflops": 90.0, "peak": peak}]})
+    assert len(lines) == len(said)
+    assert all(part in line for part, line in zip(said, lines, strict=True))

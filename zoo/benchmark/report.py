@@ -90,12 +90,20 @@ def ceiling_rows(header: Mapping[str, Any]) -> list[Row]:
 
 def ceiling_lines(header: Mapping[str, Any]) -> list[str]:
     """Say which ceilings may be too low."""
-    return [
-        f"The machine was busy while the ceilings of {_threads(process['threads'])} were measured: "
-        "they may be too low"
-        for process in header["processes"]
-        if process["peak"]["disturbance"] > 1
-    ]
+    lines = []
+    for process in header["processes"]:
+        threads, fma = _threads(process["threads"]), process["peak"]["fma_gflops"]
+        if process["peak"]["disturbance"] > 1:
+            lines.append(
+                f"The machine was busy while the ceilings of {threads} were measured: they may be "
+                "too low"
+            )
+        elif process["gemm_gflops"] > fma:
+            lines.append(
+                f"The ceiling of {threads} is too low: a matrix product reached "
+                f"{process['gemm_gflops']:.0f} GFLOP/s, multiply-adds in registers {fma:.0f}"
+            )
+    return lines
 
 
 def _threads(number: int) -> str:

@@ -251,7 +251,7 @@ struct Gemm {
   void stream(int64_t group, Range panels, const GemmPixel* pixels, int64_t rows, T* a, T* sums,
               const Target<T>& target) const {
     constexpr int64_t kTileColumns = WideTiles<T>::kVecs * Vec<T>::kLanes;
-    constexpr int64_t kAhead = 8192 / sizeof(T);
+    constexpr int64_t kAhead = 4096 / sizeof(T);
     const int64_t group_out = p.out_channels / p.groups, block = rows * LongRows::kRow;
     for (int64_t d = 0; d < plan.depth_blocks; ++d) {
       pack(pixels, rows, group, depths(d), a + d * block);

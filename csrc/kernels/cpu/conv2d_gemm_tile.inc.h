@@ -29,7 +29,7 @@ struct ShortRows {
   static constexpr int64_t kChunk = 64 / int64_t{sizeof(T)}, kRow = kChunk;
 };
 
-// What comes next of B: fetched to L2 meanwhile, a cache line at each depth and `step` elements on.
+// What comes next of B: fetched meanwhile, cache lines at each depth and `step` elements on.
 template <typename T>
 struct Ahead {
   const T* b = nullptr;
@@ -37,8 +37,9 @@ struct Ahead {
 };
 
 // c[R][32] (+)= a[R][depth] * b[depth][32], for the kVecs vectors of columns at b and c. The
-// chunks of A are `next` elements apart; with MapRows, which have one, the rows are.
-template <typename T, typename Rows, int R, int kVecs = Vec<T>::kTileVecs>
+// chunks of A are `next` elements apart; with MapRows, which have one, the rows are. What comes
+// next is fetched to L2, or to L1 (kLocality 3) if it is read before much else is.
+template <typename T, typename Rows, int R, int kVecs = Vec<T>::kTileVecs, int kLocality = 2>
 void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
                bool add) {
   using V = Vec<T>;
@@ -54,7 +55,7 @@ void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahe
     for (const T* const end = a + lesser(depth, Rows::kChunk); x < end; ++x, b += kPanel) {
       ZOO_UNROLL
       for (int64_t j = 0; j < kVecs * V::kLanes; j += 64 / int64_t{sizeof(T)}) {
-        __builtin_prefetch(ahead.b + j, 0, 2);
+        __builtin_prefetch(ahead.b + j, 0, kLocality);
       }
       ahead.b += ahead.step;
       V column[kVecs];
@@ -100,7 +101,7 @@ struct WideTiles {
 
   template <int... I>
   static constexpr WideTiles make(Indices<I...>) {
-    return {{gemm_tile<T, LongRows, I + 1, kVecs>...}};
+    return {{gemm_tile<T, LongRows, I + 1, kVecs, 3>...}};
   }
   static constexpr WideTiles make() { return make(IndicesTo<kRows>{}); }
 };
