@@ -177,4 +177,13 @@ at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format) {
   return fits ? output : at::empty(sizes, output.options(), format).copy_(output);
 }
 
+at::Tensor regular(const at::Tensor& tensor) {
+  const at::IntArrayRef sizes = tensor.sizes();
+  if (tensor.is_contiguous()) return tensor.as_strided(sizes, c10::contiguous_strides(sizes));
+  if (tensor.is_contiguous(at::MemoryFormat::ChannelsLast)) {
+    return tensor.as_strided(sizes, c10::get_channels_last_strides_2d(sizes));
+  }
+  return tensor.contiguous();
+}
+
 }  // namespace zoo::ops::reference

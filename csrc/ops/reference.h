@@ -44,4 +44,8 @@ at::Tensor unpack(const at::Tensor& packed, Packing packing, at::IntArrayRef wei
 // The same values, laid out in the memory format that the op documents.
 at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format);
 
+// The same with the strides that its layout has, whatever those of dimensions of one element were:
+// PyTorch's convolution reads some of these, and then the wrong elements.
+at::Tensor regular(const at::Tensor& tensor);
+
 }  // namespace zoo::ops::reference

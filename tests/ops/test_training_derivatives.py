@@ -95,6 +95,41 @@ def test_gradients_to_be_differentiated_again_are_the_same(op: str, activation: 
             torch.testing.assert_close(ours, others, rtol=1e-10, atol=1e-10)
 
 
+# Arguments made of one another, as a block's residual is of its input.
+DEPENDENT: dict[str, Callable[[Tensor, Tensor], dict[str, Any]]] = {
+    "same": lambda x, w: {"input": x, "weight": w, "residual": x},
+    "residual": lambda x, w: {"input": x.sin(), "weight": w, "residual": x},
+    "weight": lambda x, w: {"input": x, "weight": w * x.mean()},
+    "bias": lambda x, w: {"input": x, "weight": w, "bias": w.mean(dim=(1, 2, 3))},
+}
+
+
+@pytest.mark.parametrize(
+    ("op", "case"),
+    [
+        (op, case)
+        for op in OPS
+        for case in DEPENDENT
+        if op != "conv2d_pool" or case in ("weight", "bias")
+    ],
+)
+def test_arguments_made_of_one_another(op: str, case: str) -> None:
+    def loss(x: Tensor, w: Tensor) -> Tensor:
+        arguments = DEPENDENT[case](x, w)
+        output = getattr(ops, op)(**arguments, padding=1, activation="sigmoid")
+        return (output[0] if isinstance(output, tuple) else output).square().sum()
+
+    torch.manual_seed(0)
+    x, w = (torch.randn(size, dtype=torch.float64) for size in ((2, 3, 4, 4), (3, 3, 3, 3)))
+    x = x.contiguous(memory_format=torch.channels_last)
+    leaves = [x.requires_grad_(), w.requires_grad_()]
+    once = torch.autograd.grad(loss(*leaves), leaves)
+    again = torch.autograd.grad(loss(*leaves), leaves, create_graph=True)
+    for ours, others in zip(once, again, strict=True):
+        torch.testing.assert_close(ours, others, rtol=1e-10, atol=1e-10)
+    assert gradgradcheck(loss, leaves, fast_mode=True)
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_gradient_penalty(op: str) -> None:
     """A loss that holds the input's gradient, as trainings of GANs have, against PyTorch's."""

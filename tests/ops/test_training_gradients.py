@@ -196,6 +196,26 @@ def test_layouts_of_the_tensors(op: str, layout: str, what: str) -> None:
     assert training_samples.is_fused(sample)
 
 
+def turned(weight: Tensor) -> Tensor:
+    """The same, and for PyTorch in channels_last: but by the strides of its one column."""
+    return weight.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
+
+
+@pytest.mark.parametrize("channels", [17, 64])
+@pytest.mark.parametrize("op", OPS)
+def test_strides_of_one_column(op: str, channels: int, allow_fallback: None) -> None:
+    """PyTorch's convolution in groups errs on such weights, also in what is left to it."""
+    sample = make(op, ((2, 2 * channels, 12, 8), (16, channels, 7, 1), 1, 0, 1, 2))
+    right = training_samples.exact(sample)
+    x, w, *rest = sample.args
+    sample.args = (x, turned(w), *rest)
+    assert sample.args[1].is_contiguous(memory_format=torch.channels_last)
+    for name, value in training_samples.gradients(sample).items():
+        if name != "bias" or op != "conv2d_batch_norm":
+            largest = right[name].abs().max().item()
+            torch.testing.assert_close(value.double(), right[name], rtol=0, atol=1e-5 * largest)
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_strided_vectors(op: str) -> None:
     sample = make(op, activation="relu")

@@ -60,13 +60,14 @@ struct Conv2dBatchNormFunction : torch::autograd::Function<Conv2dBatchNormFuncti
     }
     std::array<Tensor, 6> found;
     if (at::GradMode::is_enabled()) {  // to be differentiated again
-      const Tensor output = options.with_args([&](const Conv2dArgs& args) {
-        return std::get<0>(reference::conv2d_batch_norm(input, weight, optional(bias), args,
-                                                        optional(bn_weight), optional(bn_bias), eps,
-                                                        options.kind(), optional(residual)));
-      });
-      found = composed_gradients<6>(output, grads[0],
-                                    {input, weight, bias, bn_weight, bn_bias, residual}, wanted);
+      found = composed_gradients<6>(grads[0], {input, weight, bias, bn_weight, bn_bias, residual},
+                                    wanted, [&](const std::array<Tensor, 6>& of) {
+                                      return options.with_args([&](const Conv2dArgs& args) {
+                                        return std::get<0>(reference::conv2d_batch_norm(
+                                            of[0], of[1], optional(of[2]), args, optional(of[3]),
+                                            optional(of[4]), eps, options.kind(), optional(of[5])));
+                                      });
+                                    });
     } else {
       // Subtracting the mean leaves nothing of the convolution's own bias.
       if (wanted[2]) found[2] = at::zeros_like(bias);

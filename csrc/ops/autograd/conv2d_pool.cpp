@@ -43,12 +43,13 @@ struct Conv2dMaxPool2Function : torch::autograd::Function<Conv2dMaxPool2Function
                                      has_bias && ctx->needs_input_grad(2)};
     const auto options = WindowOptions::of(ctx);
     if (at::GradMode::is_enabled()) {  // to be differentiated again
-      const Tensor map = options.with_args([&](const Conv2dArgs& args) {
-        return reference::conv2d(input, weight, has_bias ? OptionalTensor(bias) : std::nullopt,
-                                 args, std::nullopt);
-      });
-      const auto found = composed_gradients(at::max_pool2d(map, {2, 2}, {2, 2}), grads[0],
-                                            {input, weight, bias}, wanted);
+      const auto found = composed_gradients<3>(
+          grads[0], {input, weight, bias}, wanted, [&](const std::array<Tensor, 3>& of) {
+            const Tensor map = options.with_args([&](const Conv2dArgs& args) {
+              return reference::conv2d(of[0], of[1], optional(of[2]), args, std::nullopt);
+            });
+            return at::max_pool2d(map, {2, 2}, {2, 2});
+          });
       return {found[0], found[1], found[2], {}, {}, {}, {}, {}, {}};
     }
     auto [to_input, to_weight, to_bias] = op.call(

@@ -71,17 +71,22 @@ inline std::optional<at::Tensor> optional(const at::Tensor& tensor) {
   return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
 }
 
-// The gradients of `output`, which is made of PyTorch's own ops, that are wanted of `inputs`; they
-// can be differentiated again.
-template <std::size_t N>
-std::array<at::Tensor, N> composed_gradients(const at::Tensor& output, const at::Tensor& grad,
+// The gradients that are wanted of `inputs`, given that of output(inputs), which is made of
+// PyTorch's own ops; they can be differentiated again.
+//
+// They are taken of aliases: inputs may have been computed from one another, or be the same (a
+// block's input and its residual), and what flows between them is not this node's.
+template <std::size_t N, typename Output>
+std::array<at::Tensor, N> composed_gradients(const at::Tensor& grad,
                                              const std::array<at::Tensor, N>& inputs,
-                                             const std::array<bool, N>& wanted) {
+                                             const std::array<bool, N>& wanted, Output output) {
+  std::array<at::Tensor, N> aliases;
   torch::autograd::variable_list of;
   for (std::size_t i = 0; i < N; ++i) {
-    if (wanted[i]) of.push_back(inputs[i]);
+    if (inputs[i].defined()) aliases[i] = inputs[i].view_as(inputs[i]);
+    if (wanted[i]) of.push_back(aliases[i]);
   }
-  const auto found = torch::autograd::grad({output}, of, {grad}, /*retain_graph=*/true,
+  const auto found = torch::autograd::grad({output(aliases)}, of, {grad}, /*retain_graph=*/true,
                                            /*create_graph=*/true, /*allow_unused=*/true);
   std::array<at::Tensor, N> grads;
   for (std::size_t i = 0, next = 0; i < N; ++i) {

@@ -24,8 +24,9 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const OptionalTensor& b
   if (auto output = convolve("conv2d", params, exact, input, {weight}, bias, residual)) {
     return *output;
   }
-  return reference::with_format(reference::conv2d(input, weight, bias, args, residual),
-                                output_format(input, weight));
+  return reference::with_format(
+      reference::conv2d(input, reference::regular(weight), bias, args, residual),
+      output_format(input, weight));
 }
 
 Tensor conv2d_prepack(const Tensor& weight, int64_t groups, IntArrayRef stride, IntArrayRef padding,

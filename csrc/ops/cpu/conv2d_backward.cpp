@@ -44,7 +44,9 @@ std::array<Tensor, 4> backward(const Conv2dParams& p, bool exact, const Tensor& 
       convolution_gradients<T>(p, exact, input, weight, {wanted[0], wanted[1]}, at_once, make);
   Tensor to_bias;
   if (wanted[2]) to_bias = sums.finish()[0].to(input.scalar_type());
-  return {to_input, to_weight, to_bias, !wanted[3] ? Tensor() : activated ? map : grad.clone()};
+  Tensor to_residual;
+  if (wanted[3]) to_residual = activated ? map : grad.clone(at::MemoryFormat::ChannelsLast);
+  return {to_input, to_weight, to_bias, to_residual};
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> conv2d_backward(

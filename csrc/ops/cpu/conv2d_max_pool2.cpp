@@ -17,7 +17,7 @@ MaxPool2Params pool_params(const Conv2dParams& p, int64_t images) {
   return {images, p.out_channels, p.out_h, p.out_w, p.activation};
 }
 
-// Bytes of an image's places of maxima (kernels/table.h).
+// Bytes of the places of maxima of one pooled pixel's channels (kernels/table.h).
 int64_t where_bytes(const Conv2dParams& p) { return (p.out_channels + 7) / 8 * 2; }
 
 template <typename T>

@@ -29,8 +29,9 @@ Tensor conv2d_pool(const Tensor& input, const Tensor& weight, const OptionalTens
   if (auto output = convolve(op, params, exact, input, {weight}, bias, std::nullopt)) {
     return *output;
   }
-  return reference::with_format(reference::conv2d_pool(input, weight, bias, args, pool_args),
-                                output_format(input, weight));
+  return reference::with_format(
+      reference::conv2d_pool(input, reference::regular(weight), bias, args, pool_args),
+      output_format(input, weight));
 }
 
 Tensor pool_of(const Tensor& map, const PoolArgs& pool) {

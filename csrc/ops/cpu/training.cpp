@@ -16,6 +16,7 @@
 #include "kernels/transpose.h"
 #include "ops/cpu/convolution.h"
 #include "ops/fallback.h"
+#include "ops/reference.h"
 
 namespace zoo::ops::cpu {
 namespace {
@@ -241,9 +242,9 @@ at::Tensor aten_input_gradient(const Conv2dParams& p, const void* grad, const at
       at::from_blob(const_cast<void*>(grad), {p.batch, p.out_channels, p.out_h, p.out_w},
                     {to.n, to.c, to.h, to.w}, input.options());
   const at::Tensor made = rows(std::get<0>(at::convolution_backward(
-      map, input, weight, /*bias_sizes=*/std::nullopt, {w.stride_h, w.stride_w}, {w.pad_h, w.pad_w},
-      {w.dilation_h, w.dilation_w}, /*transposed=*/false, /*output_padding=*/{0, 0}, p.groups,
-      {true, false, false})));
+      map, input, reference::regular(weight), /*bias_sizes=*/std::nullopt, {w.stride_h, w.stride_w},
+      {w.pad_h, w.pad_w}, {w.dilation_h, w.dilation_w}, /*transposed=*/false,
+      /*output_padding=*/{0, 0}, p.groups, {true, false, false})));
   // Of a map of one pixel or one channel PyTorch may say its strides otherwise.
   const Strides from = row_strides(p.in_channels, p.in_h, p.in_w);
   return made.as_strided(made.sizes(), {from.n, from.c, from.h, from.w});
