@@ -91,9 +91,10 @@ void append(py::list& rows, const char* isa, const char* dtype, const Kernels<T>
   if (kernels.direct.run) add("linear", kernels.direct.name);
   if (kernels.gemm.run) add("linear", kernels.gemm.name);
   if (kernels.pointwise.scale_shift) add("scale_shift", std::string("scale_shift_") + isa);
-  // Plans alone run it (plan/steps.cpp), and they are in float32.
+  // Plans alone run these (plan/steps.cpp), and they are in float32.
   if constexpr (std::is_same_v<T, float>) {
     if (kernels.norm.layer_norm) add("layer_norm", std::string("layer_norm_") + isa);
+    if (kernels.training.moments) add("group_norm", std::string("group_norm_") + isa);
   }
 }
 

@@ -119,6 +119,13 @@ void layer_norm(Plan& plan, const ViewTuple& input, const ViewTuple& output,
   plan.add_step(layer_norm_step(view(input), view(weight), view(bias), eps, view(output)));
 }
 
+void group_norm(Plan& plan, const ViewTuple& input, const ViewTuple& output,
+                const std::optional<ViewTuple>& weight, const std::optional<ViewTuple>& bias,
+                int64_t groups, double eps, const std::string& activation) {
+  plan.add_step(group_norm_step(groups, ops::parse_activation(activation), view(input),
+                                view(weight), view(bias), eps, view(output), plan.threads()));
+}
+
 void call(Plan& plan, const std::string& name, const std::string& overload, const py::tuple& args,
           const py::dict& kwargs, const std::vector<ViewTuple>& inputs,
           const std::vector<ViewTuple>& results) {
@@ -187,6 +194,7 @@ void bind(py::module_& module) {
       .def("adaptive_avg_pool2d", adaptive_avg_pool2d)
       .def("scale_shift", scale_shift)
       .def("layer_norm", layer_norm)
+      .def("group_norm", group_norm)
       .def("call", call)
       .def("finish",
            [](Plan& plan, int64_t arena_bytes, const std::vector<ViewTuple>& outputs) {

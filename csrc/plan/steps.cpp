@@ -3,9 +3,11 @@
 #include <ATen/ops/empty_strided.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/conv2d_list.h"
 #include "kernels/dispatch.h"
+#include "kernels/sample.h"
 #include "ops/parallel.h"
 
 namespace zoo::plan {
@@ -184,6 +186,86 @@ class LayerNormStep final : public Step {
   std::optional<View> weight_, bias_;
 };
 
+// By the passes of batch norm in training, image by image: the sums of each channel, of these those
+// of each group, and of them what each channel is multiplied by and what is added.
+class GroupNormStep final : public Step {
+ public:
+  GroupNormStep(int64_t groups, Activation activation, const View& input,
+                const std::optional<View>& weight, const std::optional<View>& bias, double eps,
+                const View& output, int32_t threads)
+      : groups_(groups),
+        threads_(threads),
+        eps_(eps),
+        input_(input),
+        output_(output),
+        weight_(weight),
+        bias_(bias) {
+    const std::vector<int64_t>& sizes = input.sizes;
+    params_ = {sizes[2] * sizes[3], sizes[1], activation};
+  }
+
+  void run(Frame& frame) const override {
+    const auto& kernels = active_kernels<float>().training;
+    const int64_t channels = params_.channels, image = params_.pixels * channels;
+    constexpr double kPasses = 2;
+    const Parallel parallel = threads_for(kPasses * static_cast<double>(image), frame);
+    auto* const sums = static_cast<double*>(frame.workspace());
+    auto* const guess = reinterpret_cast<float*>(sums + 2 * channels * threads_);
+    float *const scale = guess + channels, *const shift = scale + channels;
+    for (int64_t n = 0; n < input_.sizes[0]; ++n) {
+      const float* const from = frame.data<float>(input_) + n * image;
+      mean_of_some(from, params_.pixels, channels, guess);
+      kernels.moments(params_, from, guess, /*first=*/true, sums, parallel);
+      for (int32_t i = 1; i < parallel.threads; ++i) {
+        for (int64_t c = 0; c < 2 * channels; ++c) sums[c] += sums[i * 2 * channels + c];
+      }
+      affine(frame, sums, guess, scale, shift);
+      kernels.normalize(params_, from, scale, shift, /*residual=*/nullptr,
+                        frame.data<float>(output_) + n * image, parallel);
+    }
+  }
+  int64_t workspace_bytes() const override {
+    return params_.channels * (2 * threads_ * int64_t{sizeof(double)} + 3 * int64_t{sizeof(float)});
+  }
+  std::string kernel() const override {
+    return std::string("group_norm_") + isa_name(active_isa());
+  }
+
+ private:
+  // From the sums of x - guess and of its square.
+  void affine(Frame& frame, const double* sums, const float* guess, float* scale,
+              float* shift) const {
+    const int64_t channels = params_.channels, size = channels / groups_;
+    const double *const first = sums, *const second = sums + channels;
+    const auto pixels = static_cast<double>(params_.pixels);
+    const float* const weight = weight_ ? frame.data<float>(*weight_) : nullptr;
+    const float* const bias = bias_ ? frame.data<float>(*bias_) : nullptr;
+    for (int64_t begin = 0; begin < channels; begin += size) {
+      double mean = 0, square = 0;
+      for (int64_t c = begin; c < begin + size; ++c) mean += first[c] / pixels + guess[c];
+      mean /= static_cast<double>(size);
+      for (int64_t c = begin; c < begin + size; ++c) {
+        const double off = guess[c] - mean;
+        square += second[c] + 2 * off * first[c] + pixels * off * off;
+      }
+      const double variance = std::max(0.0, square / (pixels * static_cast<double>(size)));
+      const double inverse = 1 / std::sqrt(variance + eps_);
+      for (int64_t c = begin; c < begin + size; ++c) {
+        const double factor = weight != nullptr ? inverse * weight[c] : inverse;
+        scale[c] = static_cast<float>(factor);
+        shift[c] = static_cast<float>((bias != nullptr ? bias[c] : 0) - mean * factor);
+      }
+    }
+  }
+
+  int64_t groups_;
+  int32_t threads_;
+  double eps_;
+  BatchNormParams params_;
+  View input_, output_;
+  std::optional<View> weight_, bias_;
+};
+
 // Calls use() for each tensor of the stack, also within lists, and puts what it returns there.
 // Weights packed by oneDNN stay: no view can describe them.
 template <typename Use>
@@ -274,6 +356,14 @@ std::unique_ptr<Step> layer_norm_step(const View& input, const std::optional<Vie
                                       const std::optional<View>& bias, double eps,
                                       const View& output) {
   return std::make_unique<LayerNormStep>(input, weight, bias, eps, output);
+}
+
+std::unique_ptr<Step> group_norm_step(int64_t groups, Activation activation, const View& input,
+                                      const std::optional<View>& weight,
+                                      const std::optional<View>& bias, double eps,
+                                      const View& output, int32_t threads) {
+  return std::make_unique<GroupNormStep>(groups, activation, input, weight, bias, eps, output,
+                                         threads);
 }
 
 std::unique_ptr<Step> call_step(c10::OperatorHandle op, std::vector<c10::IValue> stack,

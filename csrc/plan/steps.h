@@ -43,6 +43,13 @@ std::unique_ptr<Step> layer_norm_step(const View& input, const std::optional<Vie
                                       const std::optional<View>& bias, double eps,
                                       const View& output);
 
+// Over the channels of each of the groups, and all pixels; then the activation. Images are rows of
+// channels without gaps, and weight and bias, one number for each channel, too.
+std::unique_ptr<Step> group_norm_step(int64_t groups, Activation activation, const View& input,
+                                      const std::optional<View>& weight,
+                                      const std::optional<View>& bias, double eps,
+                                      const View& output, int32_t threads);
+
 // Any op, through the dispatcher. The tensors in stack, lists included, are replaced by the views,
 // in order (but for weights packed by oneDNN); each result becomes a buffer, laid out as `results`
 // says, or is dropped (buffer -1).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -280,6 +281,41 @@ def test_layer_norm_over_channels(affine: bool, batch: int) -> None:
     assert steps(network, x) == {"conv2d": 1, "layer_norm": 1}
     network = check(lambda m, x: m.norm(x), torch.randn(5, 24), norm=norm)
     assert steps(network, torch.randn(5, 24)) == {"layer_norm": 1}
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("groups", [1, 4, 24])
+@pytest.mark.parametrize(
+    ("activation", "fused"),
+    [(None, True), (F.silu, True), (F.relu, True), (partial(F.gelu, approximate="tanh"), False)],
+)
+def test_group_norm(activation: Any, fused: bool, groups: int, affine: bool) -> None:
+    norm = nn.GroupNorm(groups, 24, affine=affine)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+
+    def function(m: Any, x: Tensor) -> Tensor:
+        y = m.norm(m.conv(x) + 1)
+        return y if activation is None else activation(y)
+
+    for batch in (1, 3):
+        x = torch.randn(batch, 20, 13, 9)
+        network = check(function, x, conv=nn.Conv2d(20, 24, 1), norm=norm)
+        assert steps(network, x)["group_norm"] == 1
+        assert len(steps(network, x)) == (2 if fused else 3)
+
+
+def test_group_norm_that_is_read_twice() -> None:
+    norm = nn.GroupNorm(4, 24)
+
+    def function(m: Any, x: Tensor) -> Tensor:
+        y = m.norm(m.conv(x))
+        return torch.cat([m.norm(m.conv(x) * 2), y, F.silu(y)], 1)
+
+    x = torch.randn(2, 24, 5, 7)
+    network = check(function, x, conv=nn.Conv2d(24, 24, 1), norm=norm)
+    assert steps(network, x)["group_norm"] == 2
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ class Lowering:
         self.padded: dict[fx.Node, tuple[Value, list[int]]] = {}
         self.flattened: dict[fx.Node, Value] = {}  # maps that linear layers read as they are
         self.gated: dict[fx.Node, tuple[Value, Value]] = {}  # maps, and what scales their channels
+        self.normed: dict[fx.Node, Callable[[fx.Node, str], Value]] = {}  # with their activation
         self.joined: dict[fx.Node, Value] = {}  # concatenations that have their memory already
         self._owners: dict[int, Buffer] = {}
         self._values: dict[fx.Node, Any] = {}
@@ -90,6 +91,10 @@ class Lowering:
     def rows(self, sizes: Iterable[int]) -> Value:
         """Memory for a contiguous float32 tensor."""
         return self._own(torch.empty(list(sizes)), "arena")
+
+    def map(self, sizes: Iterable[int]) -> Value:
+        """Memory for a float32 map in channels_last, without gaps."""
+        return self._own(torch.empty(list(sizes), memory_format=torch.channels_last), "arena")
 
     def view(self, value: Value, fake: Tensor) -> Value:
         """Another view of the value's memory."""
@@ -139,7 +144,9 @@ class Lowering:
 
     def is_deferred(self, node: fx.Node) -> bool:
         """Whether what the node computes is left to those that read it."""
-        return node in self.padded or node in self.flattened or node in self.gated
+        return any(
+            node in these for these in (self.padded, self.flattened, self.gated, self.normed)
+        )
 
     def value(self, node: fx.Node) -> Any:
         """What the node computed: a Value, a number, or a list of them."""
@@ -301,9 +308,7 @@ class Lowering:
 
     def _dispatch(self, node: fx.Node, target: OpOverload) -> Any:
         if any(map(self.is_deferred, node.all_input_nodes)):
-            raise NotImplementedError(
-                f"{target._schema.name} of a map that its readers were to pad, flatten or scale"
-            )
+            raise NotImplementedError(f"{target._schema.name} of a map that is left to its readers")
         args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
 
         def fakes(leaf: Any) -> Any:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-import zoo.compiler.deferred  # these three register how ops become steps
+import zoo.compiler.deferred  # these four register how ops become steps
 import zoo.compiler.native
+import zoo.compiler.norms
 import zoo.compiler.pointwise  # noqa: F401
 from zoo.compiler.capture import Captured, CaptureError
 from zoo.compiler.choices import Choices, Measured

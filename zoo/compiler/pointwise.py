@@ -1,4 +1,4 @@
-"""How sums, products, activations and norms become steps: what no convolution could take in."""
+"""How sums, products and activations become steps: what no convolution could take in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from zoo.compiler.deferred import gate
+from zoo.compiler.graph import arguments
 from zoo.compiler.lowering import Lowering, four, native
 from zoo.compiler.values import Value, is_float
 
@@ -105,37 +106,21 @@ _ACTIVATIONS = {
 }
 
 
-@native(*_ACTIVATIONS)
-def _activation(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+def activation_of(node: fx.Node) -> str | None:
+    """The activation of ours that a node computes."""
+    if node.target not in _ACTIVATIONS:
+        return None
+    args = arguments(node)
     if args.get("approximate", "none") != "none" or args.get("negative_slope", 0.01) != 0.01:
         return None
-    source = lowering.value(args["self"])
-    return _pointwise(lowering, node, source, activation=_ACTIVATIONS[node.target])  # type: ignore[index]
+    return _ACTIVATIONS[node.target]  # type: ignore[index]
 
 
-@native(_aten.layer_norm.default)
-def _layer_norm(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
-    """Over the last dimension, whose elements lie together."""
-    source = lowering.value(args["input"])
-    weight, bias = (
-        None if args[name] is None else lowering.value(args[name]) for name in ("weight", "bias")
-    )
-    given = [value for value in (source, weight, bias) if value is not None]
-    if not all(is_float(value) and value.fake.is_contiguous() for value in given):
+@native(*_ACTIVATIONS)
+def _activation(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
+    activation = activation_of(node)
+    if activation is None:
         return None
-    if len(args["normalized_shape"]) != 1 or source.fake.numel() == 0:
-        return None
-    output = lowering.rows(source.fake.shape)
-    return lowering.step(
-        node.name,
-        "layer_norm",
-        given,
-        output,
-        lambda plan: plan.layer_norm(
-            source.view(),
-            output.view(),
-            None if weight is None else weight.view(),
-            None if bias is None else bias.view(),
-            float(args["eps"]),
-        ),
-    )
+    if args["self"] in lowering.normed:
+        return lowering.normed[args["self"]](node, activation)
+    return _pointwise(lowering, node, lowering.value(args["self"]), activation=activation)

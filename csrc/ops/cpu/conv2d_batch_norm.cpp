@@ -6,6 +6,7 @@
 #include <array>
 #include <tuple>
 
+#include "kernels/sample.h"
 #include "ops/cpu/convolution.h"
 #include "ops/cpu/training.h"
 #include "ops/handles.h"
@@ -31,18 +32,6 @@ struct Affine {
 };
 
 int64_t pixels(const Conv2dParams& p, int64_t images) { return images * p.out_h * p.out_w; }
-
-// Per channel the mean of a few pixels that are spread over the map, which is as near to that of
-// all as the sums need. One pixel would not do: those at the edges see padding, and differ.
-template <typename T>
-void mean_of_some(const T* map, int64_t pixels, int64_t channels, T* mean) {
-  const int64_t count = std::min<int64_t>(pixels, 64), step = pixels / count;
-  for (int64_t c = 0; c < channels; ++c) {
-    double sum = 0;
-    for (int64_t i = 0; i < count; ++i) sum += map[i * step * channels + c];
-    mean[c] = static_cast<T>(sum / static_cast<double>(count));
-  }
-}
 
 template <typename T>
 std::tuple<Tensor, Tensor, Tensor, Tensor> forward(Conv2dParams p, bool exact,
