@@ -104,6 +104,13 @@ def simple() -> Net:
     return Net(lambda m, x: m.relu(m.bn(m.conv(x))))
 
 
+class Doubling(nn.Module):
+    """Changes its input in place, and has no attribute that says so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(2)
+
+
 class Untraceable(Net):
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.bn(self.conv(x))) if x.sum() > 0 else x

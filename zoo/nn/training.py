@@ -17,6 +17,7 @@ from zoo.errors import UsageError
 from zoo.nn._batch_norm import is_plain
 from zoo.nn._chain import Chain
 from zoo.nn._chains import ChainFinder, insert
+from zoo.nn._effects import is_sequence
 from zoo.nn._tracing import refusal, trace, traced_through
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -119,15 +120,15 @@ class _Fusion:
         called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
         modules = [model.get_submodule(name) for name in called]
         # Whether these change their input decided what may move past them.
+        parts = [part for module in modules for part in module.modules()]
         self._inplace = [
-            (module, {"inplace": module.inplace})
-            for module in modules
-            if hasattr(module, "inplace")
+            (part, {"inplace": part.inplace}) for part in parts if hasattr(part, "inplace")
         ]
         names = {""} | {
             path[:end] for path in called for end, letter in enumerate(path) if letter == "."
         }
         holders = [model.get_submodule(name) for name in sorted(names)]
+        holders += [part for part in parts if is_sequence(part)]
         self._children = [(holder._modules, dict(holder._modules)) for holder in holders]
 
     def leave_out(self, modules: list[nn.Module]) -> None:
