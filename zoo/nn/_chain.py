@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
 from torch.nn import functional as F
 
 from zoo import ops
@@ -16,6 +17,7 @@ from zoo.nn._batch_norm import conv2d_batch_norm, is_plain, uses_batch_statistic
 from zoo.nn._pools import module_is_pool
 from zoo.ops import reference
 
+_FAST = torch.channels_last
 _TENSORS = (Tensor, nn.Parameter)  # and none of the classes that spread over devices, or fake
 
 
@@ -24,8 +26,9 @@ class Chain:
     """``pool(activation(bn(conv(input)) + residual))``, of which all but ``conv`` may be absent.
 
     Where the ops do not serve it runs the modules one by one, as they were called before: on other
-    devices and dtypes, on no images, under autocast, with a BatchNorm in eval mode, and
-    where a module has got hooks, parametrizations, another activation or another window since.
+    devices and dtypes, in other layouts than channels_last, on no images, under autocast, with a
+    BatchNorm in eval mode, and where a module has got hooks, parametrizations, another activation
+    or another window since.
 
     Attributes:
         bn: the BatchNorm. in_bn: whether it is one of timm's, which has the activation in itself.
@@ -119,6 +122,9 @@ class Chain:
         if act is not None and not (is_plain(act) and module_activation(act) == self.activation):
             return False
         if self.pool_module is not None and not module_is_pool(self.pool_module):
+            return False
+        # In the default layout the ops compute the gradients by PyTorch's, part by part.
+        if not any(suggest_memory_format(each) is _FAST for each in (input, conv.weight)):
             return False
         return residual is None or self._adds(input, residual)
 
