@@ -219,6 +219,15 @@ def test_compile_takes_the_models_own_forward() -> None:
         fuse_for_training(compiled)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning", "ignore:.*is deprecated:FutureWarning"
+)
+def test_traced_and_exported() -> None:
+    fused = fuse_for_training(Net(lambda m, x: m.relu(m.conv(x)))).train()
+    for graph in (torch.jit.trace(fused, X), torch.export.export(fused, (X,)).module()):
+        close(graph(X), fused(X), 1e-9)
+
+
 def test_function_transforms() -> None:
     fused = fuse_for_training(Net(lambda m, x: m.relu(m.conv(x))))
     weights = {name: value * 2 for name, value in fused.named_parameters()}

@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch._prims_common import suggest_memory_format
 from torch.nn import functional as F
 
 from zoo import ops
@@ -17,8 +16,13 @@ from zoo.nn._batch_norm import conv2d_batch_norm, is_plain, uses_batch_statistic
 from zoo.nn._pools import module_is_pool
 from zoo.ops import reference
 
-_FAST = torch.channels_last
 _TENSORS = (Tensor, nn.Parameter)  # and none of the classes that spread over devices, or fake
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Whether four dimensions lie so; by strides, since of one channel both layouts are dense."""
+    images, channels, _, columns = tensor.stride()
+    return images > 1 == channels and columns >= tensor.shape[1]
 
 
 @dataclass(eq=False)
@@ -124,7 +128,7 @@ class Chain:
         if self.pool_module is not None and not module_is_pool(self.pool_module):
             return False
         # In the default layout the ops compute the gradients by PyTorch's, part by part.
-        if not any(suggest_memory_format(each) is _FAST for each in (input, conv.weight)):
+        if not (_is_channels_last(input) or _is_channels_last(conv.weight)):
             return False
         return residual is None or self._adds(input, residual)
 
