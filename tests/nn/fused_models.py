@@ -36,7 +36,12 @@ class Net(nn.Module):
         return self.body(self, x)
 
 
-X = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+def images(*size: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Noise in channels_last: in the default layout chains run module by module."""
+    return torch.randn(size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+
+X = images(2, 3, 8, 8)
 
 
 PLAIN = "conv + batch_norm + relu"
@@ -102,6 +107,13 @@ def count_ops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def simple() -> Net:
     return Net(lambda m, x: m.relu(m.bn(m.conv(x))))
+
+
+class Doubling(nn.Module):
+    """Changes its input in place, and has no attribute that says so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(2)
 
 
 class Untraceable(Net):

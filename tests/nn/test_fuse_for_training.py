@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from fused_models import Net, X, agree, close, simple
+from fused_models import Net, X, agree, close, count_ops, images, simple
 from torch import Tensor, nn
 
 import zoo
@@ -46,10 +46,10 @@ def create(name: str) -> nn.Module:
 def test_networks(name: str) -> None:
     size, chains = NETWORKS[name]
     model = create(name).train()
-    x = torch.randn(4, 3, size, size)
+    x = images(4, 3, size, size)
     before = dict(model.state_dict(keep_vars=True))
     # The last maps have one pixel: a BatchNorm over four values multiplies what rounding leaves.
-    fused = agree(model.double(), x.double(), rtol=1e-7, chains=chains)
+    fused = agree(model.double(), x, rtol=1e-7, chains=chains)
     assert fused._zoo_fusion.forward is None or fused._zoo_fusion.holds(fused.train())
     assert list(fused.state_dict()) == list(before)
 
@@ -63,6 +63,23 @@ def test_networks_in_float32(name: str, last: bool) -> None:
         model.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
     agree(model, x, rtol=1e-3, chains=None, flips=0.01)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_in_the_default_layout_the_modules_run(channels: int, monkeypatch) -> None:
+    """There the ops have no kernels for the gradients, and would take longer."""
+    net = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 6), nn.ReLU())
+    plain, x = net.double(), torch.randn(2, channels, 8, 8, dtype=torch.float64)
+    fused, seen = fuse_for_training(plain), count_ops(monkeypatch)
+    assert torch.equal(fused(x), plain(x))
+    assert seen == []
+    # Of one channel, or of one pixel, both layouts are the same: then the weight's tells.
+    fused.to(memory_format=torch.channels_last)
+    close(fused(x), plain(x), 1e-9)
+    assert len(seen) == 2
+    fused.to(memory_format=torch.contiguous_format)
+    fused(x.to(memory_format=torch.channels_last))
+    assert len(seen) == 4
 
 
 def test_two_inputs() -> None:
@@ -80,7 +97,7 @@ def test_two_inputs() -> None:
 def test_one_value_per_channel_is_refused_as_by_torch() -> None:
     for model in (simple(), fuse_for_training(simple())):
         with pytest.raises(ValueError, match=r"more than (1|one) value per channel"):
-            model(torch.randn(1, 3, 1, 1, dtype=torch.float64))
+            model(images(1, 3, 1, 1))
 
 
 @pytest.mark.parametrize("fuse", [fuse_for_training, FusedConv2d])
@@ -103,7 +120,7 @@ def test_no_images_at_all(fuse: type[FusedConv2d] | Callable[[nn.Module], nn.Mod
 
 def test_stochastic_depth_and_dropout_draw_as_before() -> None:
     model = timm.create_model("efficientnet_b0", drop_rate=0.3, drop_path_rate=0.5, num_classes=5)
-    agree(model.double().train(), torch.randn(4, 3, 32, 32, dtype=torch.float64), chains=None)
+    agree(model.double().train(), images(4, 3, 32, 32), chains=None)
 
 
 def test_tensors_of_the_forwards_own_parameters() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from fused_models import PLAIN, Net, X, agree, close
+from fused_models import PLAIN, Doubling, Net, X, agree, close
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,6 +49,37 @@ def changed_between_by_operator(m: Net, x: Tensor) -> Tensor:
     return F.relu(m.bn(y) + m.other(x))
 
 
+def changed_between_by_module(m: Net, x: Tensor) -> Tensor:
+    x = x * 1
+    y, _ = m.conv(x), m.doubling(x)
+    return F.relu(m.bn(y) + m.other(x))
+
+
+def changed_between_in_sequence(m: Net, x: Tensor) -> Tensor:
+    x = x * 1
+    y, _ = m.conv(x), m.sequence(x)
+    return F.relu(m.bn(y) + m.other(x))
+
+
+def changed_between_by_name(m: Net, x: Tensor) -> Tensor:
+    x = x * 1
+    y, _ = m.conv(x), F.relu(input=x, inplace=True)
+    return F.relu(m.bn(y) + m.other(x))
+
+
+def changed_between_as_out(m: Net, x: Tensor) -> Tensor:
+    x = x * 1
+    y, _ = m.conv(x), torch.mul(x, 2, out=x)
+    return F.relu(m.bn(y) + m.other(x))
+
+
+def changed_since_the_sum(m: Net, x: Tensor) -> Tensor:
+    y, other = m.conv(x), m.other(x)
+    total = m.bn(y) + other
+    other.mul_(2)
+    return F.relu(total) + other
+
+
 def newer_changed_between(m: Net, x: Tensor) -> Tensor:
     y, other = m.conv(x), m.other(x)
     other = F.relu(other, inplace=True)
@@ -80,6 +111,7 @@ FORWARDS: dict[str, tuple[Callable[[Any, Tensor], Tensor], list[str]]] = {
         newer_changed_between,
         ["conv + batch_norm + residual + relu", "other + relu"],
     ),
+    "changed since the sum": (changed_since_the_sum, ["conv + batch_norm + residual"]),
     "alpha": (
         lambda m, x: torch.add(m.bn(m.conv(x)), m.other(x), alpha=2),
         ["conv + batch_norm"],
@@ -140,10 +172,21 @@ def test_forwards(name: str) -> None:
     assert fused.fused_chains == chains
 
 
-@pytest.mark.parametrize("forward", [changed_between, changed_between_by_operator])
+@pytest.mark.parametrize(
+    "forward",
+    [
+        changed_between,
+        changed_between_by_operator,
+        changed_between_by_module,
+        changed_between_in_sequence,
+        changed_between_by_name,
+        changed_between_as_out,
+    ],
+)
 def test_input_that_changes_within_a_chain(forward: Callable[..., Any]) -> None:
     """With gradients torch itself refuses it."""
-    model = Net(forward)
+    sequence = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Softmax(1))
+    model = Net(forward, doubling=Doubling(), sequence=sequence)
     fused = fuse_for_training(copy.deepcopy(model))
     assert fused.fused_chains == ["other + residual + relu"]
     with torch.no_grad():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from fused_models import PLAIN, Net, X, agree, close, count_ops, simple, step
+from fused_models import PLAIN, Net, X, agree, close, count_ops, images, simple, step
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +49,7 @@ def test_frozen_stage(monkeypatch) -> None:
     fused.layer1.eval()
     seen = count_ops(monkeypatch)
     mean = model.layer1[0].bn1.running_mean.clone()
-    fused(torch.randn(2, 3, 8, 8, dtype=torch.float64))
+    fused(images(2, 3, 8, 8))
     assert len(seen) == 19 - 6
     assert torch.equal(model.layer1[0].bn1.running_mean, mean)
 
@@ -72,10 +72,10 @@ def test_hooks_on_what_was_traced_through(monkeypatch) -> None:
     seen = count_ops(monkeypatch)
     called = []
     handle = fused.layer2[0].register_forward_hook(lambda *_: called.append(1))
-    fused(torch.randn(2, 3, 8, 8))
+    fused(images(2, 3, 8, 8, dtype=torch.float32))
     assert (called, seen) == ([1], [])
     handle.remove()
-    fused(torch.randn(2, 3, 8, 8))
+    fused(images(2, 3, 8, 8, dtype=torch.float32))
     assert (called, len(seen)) == ([1], 19)
 
 
@@ -100,7 +100,7 @@ def test_parametrizations(monkeypatch) -> None:
 
 def test_a_module_that_is_replaced(monkeypatch) -> None:
     fused = fuse_for_training(zoo.create_model("cifar/resnet20", num_classes=0))
-    x = torch.randn(2, 3, 8, 8)
+    x = images(2, 3, 8, 8, dtype=torch.float32)
     assert fused(x).shape == (2, 64)
     fused.reset_classifier(5)
     assert fused(x).shape == (2, 5)
@@ -116,7 +116,7 @@ def test_attributes_that_change(monkeypatch) -> None:
     model = timm.create_model("resnet18", drop_rate=0.5).train()
     fused = fuse_for_training(model)
     seen = count_ops(monkeypatch)
-    x = torch.randn(2, 3, 32, 32)
+    x = images(2, 3, 32, 32, dtype=torch.float32)
     fused(x)
     assert len(seen) == 20
     fused.drop_rate = 0.0
@@ -217,6 +217,15 @@ def test_compile_takes_the_models_own_forward() -> None:
     close(fused.bn.running_mean, model.bn.running_mean, 1e-9)
     with pytest.raises(zoo.UsageError, match="it is a wrapper"):
         fuse_for_training(compiled)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning", "ignore:.*is deprecated:FutureWarning"
+)
+def test_traced_and_exported() -> None:
+    fused = fuse_for_training(Net(lambda m, x: m.relu(m.conv(x)))).train()
+    for graph in (torch.jit.trace(fused, X), torch.export.export(fused, (X,)).module()):
+        close(graph(X), fused(X), 1e-9)
 
 
 def test_function_transforms() -> None:

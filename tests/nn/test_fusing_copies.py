@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from fused_models import PLAIN, X, count_ops, simple
+from fused_models import PLAIN, X, count_ops, images, simple
 from torch import nn
 
 import zoo
@@ -75,7 +75,7 @@ def saved(*objects: Any) -> Any:
 def test_pickles_are_traced_anew(monkeypatch) -> None:
     model = zoo.create_model("cifar/resnet20").train()
     fused = fuse_for_training(model)
-    x = torch.randn(2, 3, 8, 8)
+    x = images(2, 3, 8, 8, dtype=torch.float32)
     twin, plain = saved(fused, model)
     assert isinstance(twin, type(model))
     assert twin.fused_chains == fused.fused_chains
@@ -95,7 +95,7 @@ def test_copies_of_copies_and_pickles(monkeypatch) -> None:
         assert twin.fused_chains == ["0 + relu"]
         assert (twin[0] is fused[0]) == (twin[0].weight is fused[0].weight)
         seen = count_ops(monkeypatch)
-        twin(torch.ones(1, 3, 4, 4))
+        twin(images(1, 3, 4, 4, dtype=torch.float32))
         assert seen == ["conv2d"]
         monkeypatch.undo()
 
@@ -105,6 +105,6 @@ def test_a_pickle_that_cannot_be_traced_runs_as_it_is(monkeypatch) -> None:
     fused.set_grad_checkpointing()
     (twin,) = saved(fused)
     seen = count_ops(monkeypatch)
-    twin(torch.randn(2, 3, 32, 32)).sum().backward()
+    twin(images(2, 3, 32, 32, dtype=torch.float32)).sum().backward()
     assert not seen
     assert not twin.fused_chains

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import timm
 import torch
-from fused_models import Net, Untraceable, X, agree, simple
+from fused_models import Doubling, Net, Untraceable, X, agree, simple
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -91,10 +91,19 @@ def test_a_slice_of_a_fused_model_computes_what_it_did() -> None:
     torch.testing.assert_close(fuse_for_training(model)[:2].train()(x), model[:2](x))
 
 
-@pytest.mark.parametrize("last", [nn.Flatten(), nn.Identity()], ids=["flatten", "identity"])
-def test_views_of_a_chain_that_are_changed_in_place(last: nn.Module) -> None:
-    parts = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), last, nn.ReLU6(inplace=True)]
-    model = nn.Sequential(*parts)
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [nn.Flatten(), nn.ReLU6(inplace=True)],
+        [nn.Identity(), nn.ReLU6(inplace=True)],
+        [Doubling()],
+        [nn.Sequential(nn.Identity(), Doubling())],
+        [timm.layers.DropPath(0.0), nn.ReLU6(inplace=True)],
+    ],
+    ids=["flatten", "identity", "unknown", "sequence", "timm"],
+)
+def test_views_of_a_chain_that_are_changed_in_place(behind: list[nn.Module]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), *behind)
     x = torch.randn(2, 3, 10, 10).contiguous(memory_format=torch.channels_last)
     gradients = []
     for each in (model, fuse_for_training(model)):
@@ -102,6 +111,16 @@ def test_views_of_a_chain_that_are_changed_in_place(last: nn.Module) -> None:
         each.train()(x).square().sum().backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_a_head_that_changes_what_is_its_own_leaves_the_chain_before_it() -> None:
+    head = nn.Sequential(nn.Flatten(), nn.Linear(72, 8), nn.ReLU(inplace=True), nn.Linear(8, 2))
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.MaxPool2d(2), head)
+    fused = fuse_for_training(model)
+    assert fused.fused_chains == ["0 + relu + max_pool"]
+    assert fused._zoo_fusion.holds(fused)
+    head[0] = Doubling()
+    assert not fused._zoo_fusion.holds(fused)
 
 
 def test_what_cannot_be_traced_says_why() -> None:

@@ -57,6 +57,8 @@ def pictures(folder: Path, counts: dict[str, int], mode: str = "RGB", size=(8, 8
         ({"no_aug": True, "mixup": 0.1}, "no_aug leaves out mixup"),
         ({"augment": ["zoo/rotate"]}, "there is no augmentation 'zoo/rotate'"),
         ({"opt": "adamx"}, "there is no optimizer 'adamx'; did you mean adam"),
+        ({"opt": "adahessian"}, "the optimizer adahessian needs second derivatives"),
+        ({"opt": "lookahead_adahessian", "ops": "fused"}, "needs second derivatives"),
         ({"opt_kwargs": {"speed": 3}}, "the optimizer adamw refuses"),
         ({"device": "cuda"}, "no CUDA device"),
         ({"amp": True, "amp_dtype": "float16", "device": "cpu"}, "half precision is bfloat16"),

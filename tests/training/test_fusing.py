@@ -43,6 +43,29 @@ class Sleep(nn.Module):
         return x
 
 
+class Disturbed(Net):
+    """A network of which two steps out of three are slow in its graph, and each one elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.disturbance = Disturbance()
+
+    def forward(self, x):
+        x = self.disturbance(x) if isinstance(x, fx.Proxy) else self.sleep(x)
+        return super().forward(x)
+
+
+class Disturbance(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        time.sleep(0.1 if self.calls % 3 else 0.02)
+        return x
+
+
 class Other(Net):
     """A network that is another one in its graph, and does not say so."""
 
@@ -69,6 +92,11 @@ def test_the_faster_one_is_chosen(config):
     ops, module, told = choose(auto, net, SIZE, "cpu")
     assert (ops, module) == ("torch", net)
     assert told.startswith("trains by PyTorch's ops: fused, a step took ")
+
+
+def test_what_disturbs_most_steps_does_not_decide(config):
+    ops, _, told = choose(config(ops="auto"), Disturbed(), SIZE, "cpu")
+    assert ops == "fused", told
 
 
 def test_a_slow_step_is_measured_on_fewer_images(config):

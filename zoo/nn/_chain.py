@@ -19,13 +19,20 @@ from zoo.ops import reference
 _TENSORS = (Tensor, nn.Parameter)  # and none of the classes that spread over devices, or fake
 
 
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Whether four dimensions lie so; by strides, since of one channel both layouts are dense."""
+    images, channels, _, columns = tensor.stride()
+    return images > 1 == channels and columns >= tensor.shape[1]
+
+
 @dataclass(eq=False)
 class Chain:
     """``pool(activation(bn(conv(input)) + residual))``, of which all but ``conv`` may be absent.
 
     Where the ops do not serve it runs the modules one by one, as they were called before: on other
-    devices and dtypes, on no images, under autocast, with a BatchNorm in eval mode, and
-    where a module has got hooks, parametrizations, another activation or another window since.
+    devices and dtypes, in other layouts than channels_last, on no images, under autocast, with a
+    BatchNorm in eval mode, and where a module has got hooks, parametrizations, another activation
+    or another window since.
 
     Attributes:
         bn: the BatchNorm. in_bn: whether it is one of timm's, which has the activation in itself.
@@ -119,6 +126,9 @@ class Chain:
         if act is not None and not (is_plain(act) and module_activation(act) == self.activation):
             return False
         if self.pool_module is not None and not module_is_pool(self.pool_module):
+            return False
+        # In the default layout the ops compute the gradients by PyTorch's, part by part.
+        if not (_is_channels_last(input) or _is_channels_last(conv.weight)):
             return False
         return residual is None or self._adds(input, residual)
 

@@ -10,7 +10,6 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import fx, nn
@@ -18,36 +17,11 @@ from torch import fx, nn
 from zoo.nn._activations import FROM_OUTPUT, bn_activation, module_activation, node_activation
 from zoo.nn._batch_norm import is_plain
 from zoo.nn._chain import Chain
+from zoo.nn._effects import IN_PLACE, changed_by, is_fresh, may_be_view
 from zoo.nn._pools import module_is_pool, node_is_pool
-
-
-def _in_place(name: str) -> Callable[[Any, Any], Any]:
-    change = getattr(operator, name)
-
-    def call(left: Any, right: Any) -> Any:
-        return change(left, right)
-
-    call.__name__ = f"{name}_"
-    return call
-
-
-IN_PLACE = {
-    f"__{name}__": _in_place(name)
-    for name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior")
-}
-"""``left += right`` and the like, as expressions, which a graph can hold."""
 
 _ADDS = {operator.add, operator.iadd, torch.add, IN_PLACE["__iadd__"]}
 _ADD_METHODS = {"add", "add_", "__add__", "__iadd__"}
-# Modules, and methods and functions by name, whose output may be a view of their input.
-_VIEWERS = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d)
-_VIEWS = {
-    "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "permute", "transpose",
-    "t", "swapaxes", "movedim", "squeeze", "unsqueeze", "expand", "expand_as", "narrow", "select",
-    "split", "chunk", "unbind", "getitem", "getattr", "contiguous", "to", "type_as", "float",
-    "double", "detach", "dropout", "dropout2d",
-}  # fmt: skip
-_FRESH = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.Linear)  # return memory of their own
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -85,7 +59,7 @@ class ChainFinder:
         for node in sorted(self._nodes, key=lambda node: self._batch_norm_of(node) is None):
             best = None
             for chain, nodes, add in self._from(node):
-                if self._may_move(nodes) and (
+                if self._may_move(nodes, add) and (
                     chain.activation == "none" or not self._changed_later(nodes[-1])
                 ):
                     best = chain, nodes, add
@@ -172,43 +146,41 @@ class ChainFinder:
         if user.kwargs.get("alpha", 1) != 1 or set(user.kwargs) - {"alpha"}:
             return False
         left, right = user.args
-        if right is value and self._changes(user):
+        if right is value and self._changed_by(user):
             return False  # the other one is changed, and may be known elsewhere
         return isinstance(left, fx.Node) and isinstance(right, fx.Node)
 
-    def _may_move(self, nodes: list[fx.Node]) -> bool:
+    def _may_move(self, nodes: list[fx.Node], add: fx.Node | None) -> bool:
         """Whether all of it can be computed where its last node is."""
         first, last = self._order[nodes[0]], self._order[nodes[-1]]
+        added = last if add is None else self._order[add]
+        # What the sum has read may have been new to the chain, and must stay from then on.
         return all(
-            node in nodes or not self._changes(node) or self._is_newer(node.args[0], first)
+            self._is_newer(changed, first if self._order[node] < added else added)
             for node in self._nodes[first:last]
+            if node not in nodes
+            for changed in self._changed_by(node)
         )
 
-    def _is_newer(self, value: Any, first: int) -> bool:
+    def _is_newer(self, value: fx.Node, first: int) -> bool:
         """Whether a value lies in memory that was taken after a node."""
-        if not isinstance(value, fx.Node) or self._order[value] < first:
+        if self._order[value] < first:
             return False
-        if self._changes(value):
-            return self._is_newer(value.args[0], first)
-        return isinstance(self._module(value), _FRESH)
+        changed = self._changed_by(value)
+        if changed:
+            return all(self._is_newer(each, first) for each in changed)
+        return is_fresh(self._module(value))
 
     def _changed_later(self, node: fx.Node) -> bool:
         """Whether a node's output, or what may be a view of it, is changed in place."""
         return any(
-            user.args[0] is node
-            and (self._changes(user) or (self._may_be_view(user) and self._changed_later(user)))
+            node in self._changed_by(user)
+            or (may_be_view(user, self._module(user)) and self._changed_later(user))
             for user in node.users
-            if user.args
         )
 
-    def _may_be_view(self, node: fx.Node) -> bool:
-        if node.op == "call_module":
-            return isinstance(self._module(node), _VIEWERS)
-        name = node.target if isinstance(node.target, str) else node.target.__name__
-        return name in _VIEWS
-
-    def _changes(self, node: fx.Node) -> bool:
-        return _changes(node, self._module(node))
+    def _changed_by(self, node: fx.Node) -> list[fx.Node]:
+        return changed_by(node, self._module(node))
 
 
 def insert(graph: fx.Graph, target: str, nodes: list[fx.Node], add: fx.Node | None) -> None:
@@ -221,20 +193,3 @@ def insert(graph: fx.Graph, target: str, nodes: list[fx.Node], add: fx.Node | No
     last.replace_all_uses_with(call)
     for node in reversed(nodes):
         graph.erase_node(node)
-
-
-def _changes(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node changes its first argument in place."""
-    if not node.args:
-        return False
-    if module is not None:
-        return getattr(module, "inplace", False) is True
-    if node.op not in ("call_function", "call_method"):
-        return False
-    # Of functions such as relu(input, inplace), perhaps.
-    if node.kwargs.get("inplace") is True or any(each is True for each in node.args[1:]):
-        return True
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    if name in ("setitem", "__setitem__") or name in IN_PLACE:
-        return True
-    return name.endswith("_") and not name.endswith("__")

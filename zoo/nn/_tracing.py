@@ -23,7 +23,8 @@ from torch.utils import checkpoint as checkpointing
 from zoo.errors import UsageError
 from zoo.names import one_line
 from zoo.nn._batch_norm import is_plain
-from zoo.nn._chains import IN_PLACE, is_batch_norm
+from zoo.nn._chains import is_batch_norm
+from zoo.nn._effects import IN_PLACE
 from zoo.nn.fused import FusedConv2d
 
 

@@ -17,6 +17,7 @@ from zoo.errors import UsageError
 from zoo.nn._batch_norm import is_plain
 from zoo.nn._chain import Chain
 from zoo.nn._chains import ChainFinder, insert
+from zoo.nn._effects import is_sequence
 from zoo.nn._tracing import refusal, trace, traced_through
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -32,18 +33,26 @@ def fuse_for_training(model: Model) -> Model:
     :func:`zoo.ops.conv2d_batch_norm`, convolution + activation as :func:`zoo.ops.conv2d`, and with
     a 2x2 max-pool as :func:`zoo.ops.conv2d_pool`. Everything else runs as it is. Outputs,
     gradients and running statistics are the model's, up to rounding. In eval mode the model's own
-    forward runs.
+    forward runs. Only channels_last gains by it: put the model and its images into it by
+    ``.to(memory_format=torch.channels_last)``. Chains in the default layout run module by module.
 
     The result shares parameters, buffers and submodules with the model, and its class is a
     subclass of the model's: names, state dict, methods and attributes are as they were. Its
-    attribute ``fused_chains`` lists what is fused.
+    attribute ``fused_chains`` lists what is fused. A convolution or BatchNorm that a forward calls
+    more than once is not. A module that is not traced through (it holds no convolution) and is not
+    of a class of PyTorch's, timm's or torchvision's is taken to change its input in place, so a
+    chain before it may end earlier.
 
     torch.fx traces the forward once. The model's own runs where the trace may not hold: with other
     arguments than tensors, under torch.compile, and where modules that were traced through have
     got hooks, other attributes or other items in them since. Chains run module by module on other
-    devices than the CPU, in other dtypes than float32 and float64, on no images, under autocast,
-    with a BatchNorm in eval mode, and where one of their modules has got hooks, parametrizations,
-    another activation or another window.
+    devices than the CPU, in other dtypes than float32 and float64, in other layouts than
+    channels_last, on no images, under autocast, with a BatchNorm in eval mode, and where one of
+    their modules has got hooks, parametrizations, another activation or another window.
+
+    Fuse before threads are started: while torch.fx traces, it takes the place of
+    ``nn.Module.__call__`` in the whole process, and random numbers that another thread draws
+    meanwhile are taken for the model's. Training in several threads is as safe as the model's own.
 
     ``copy.deepcopy`` copies the trace with the model. Pickles (``torch.save``, other processes)
     hold the model alone, which is traced where they are loaded.
@@ -119,15 +128,15 @@ class _Fusion:
         called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
         modules = [model.get_submodule(name) for name in called]
         # Whether these change their input decided what may move past them.
+        parts = [part for module in modules for part in module.modules()]
         self._inplace = [
-            (module, {"inplace": module.inplace})
-            for module in modules
-            if hasattr(module, "inplace")
+            (part, {"inplace": part.inplace}) for part in parts if hasattr(part, "inplace")
         ]
         names = {""} | {
             path[:end] for path in called for end, letter in enumerate(path) if letter == "."
         }
         holders = [model.get_submodule(name) for name in sorted(names)]
+        holders += [part for part in parts if is_sequence(part)]
         self._children = [(holder._modules, dict(holder._modules)) for holder in holders]
 
     def leave_out(self, modules: list[nn.Module]) -> None:

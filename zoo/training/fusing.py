@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import median
 
 import numpy as np
 import torch
@@ -147,16 +146,28 @@ def _computed(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _race(plain: nn.Module, fused: nn.Module, images: Tensor) -> tuple[float, float]:
-    """Seconds of a step without the optimizer, of both in turn; on fewer images if it is slow."""
+    """Seconds of a step without the optimizer, the quickest of each; on fewer images if it is slow.
+
+    Other work only ever adds to a step's time. Both take steps in turn until a second one has
+    confirmed each one's quickest, or the time is up.
+    """
     few = images[:4]
     _step(plain, few)
     images = images[: max(len(few), int(_BUDGET_S / 10 / _step(plain, few) * len(few)))]
     seconds: tuple[list[float], list[float]] = ([], [])
     start = time.monotonic()
-    while len(seconds[0]) < 2 or (len(seconds[0]) < 6 and time.monotonic() - start < _BUDGET_S):
+    while len(seconds[0]) < 3 or (
+        not all(map(_is_confirmed, seconds)) and time.monotonic() - start < _BUDGET_S
+    ):
         for model, taken in zip((plain, fused), seconds, strict=True):
             taken.append(_step(model, images))
-    return median(seconds[0][1:]), median(seconds[1][1:])
+    return min(seconds[0]), min(seconds[1])
+
+
+def _is_confirmed(seconds: list[float]) -> bool:
+    """Whether the quickest two of some steps took nearly the same."""
+    quickest, second = sorted(seconds)[:2]
+    return second <= 1.1 * quickest
 
 
 def _step(model: nn.Module, images: Tensor) -> float:

@@ -10,7 +10,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_class, list_optimizers
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    get_optimizer_info,
+    list_optimizers,
+)
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -237,6 +242,11 @@ def _optimizer(config: TrainConfig, module: nn.Module) -> torch.optim.Optimizer:
             else "timm.optim.list_optimizers() names them"
         )
         raise UsageError(f"there is no optimizer {config.opt!r}; {hint}")
+    if get_optimizer_info(name.removeprefix("lookahead_")).second_order:
+        raise UsageError(
+            f"the optimizer {config.opt} needs second derivatives, which zoo train does not "
+            "compute: choose another --opt"
+        )
     made_by = get_optimizer_class(name.removeprefix("lookahead_"), bind_defaults=False)
     options = dict(config.opt_kwargs)
     if made_by.__module__.startswith("torch.") and "fused" in signature(made_by).parameters:
