@@ -113,7 +113,7 @@ def activation_of(node: fx.Node) -> str | None:
     args = arguments(node)
     if args.get("approximate", "none") != "none" or args.get("negative_slope", 0.01) != 0.01:
         return None
-    return _ACTIVATIONS[node.target]  # type: ignore[index]
+    return _ACTIVATIONS[node.target]
 
 
 @native(*_ACTIVATIONS)
