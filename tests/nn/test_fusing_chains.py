@@ -111,7 +111,7 @@ FORWARDS: dict[str, tuple[Callable[[Any, Tensor], Tensor], list[str]]] = {
         newer_changed_between,
         ["conv + batch_norm + residual + relu", "other + relu"],
     ),
-    "changed since the sum": (changed_since_the_sum, ["conv + batch_norm + residual"]),
+    "changed since the sum": (changed_since_the_sum, ["conv + batch_norm"]),
     "alpha": (
         lambda m, x: torch.add(m.bn(m.conv(x)), m.other(x), alpha=2),
         ["conv + batch_norm"],

@@ -1,7 +1,8 @@
 """Finds chains in a traced graph, and puts one call in the place of each.
 
 A chain is computed where its last node was. So nothing that it reads may change between its first
-node and its last, and nothing may change its result in place afterwards: the op may have kept it.
+node and its last, and nothing may change its result or its residual in place afterwards: the op may
+have kept them.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ class ChainFinder:
         for node in sorted(self._nodes, key=lambda node: self._batch_norm_of(node) is None):
             best = None
             for chain, nodes, add in self._from(node):
-                if self._may_move(nodes, add) and (
-                    chain.activation == "none" or not self._changed_later(nodes[-1])
-                ):
+                kept = [] if chain.activation == "none" else [nodes[-1]]
+                kept += [each for each in add.all_input_nodes if each not in nodes] if add else []
+                if self._may_move(nodes, add) and not any(map(self._changed_later, kept)):
                     best = chain, nodes, add
             if best is not None:
                 found.append(best)
