@@ -206,7 +206,7 @@ struct Gemm {
 
     if (plan.streams) return stream(group, panels, pixels, rows, a, sums, target);
     constexpr int64_t kTileColumns = Vec<T>::kTileVecs * Vec<T>::kLanes;
-    const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), fetching = tiles / 2;
+    const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), share = ceil_div(kPanel, tiles);
     const int64_t group_out = p.out_channels / p.groups, group_in = p.in_channels / p.groups;
     const int64_t a_row = plan.in_place ? in.w : LongRows::kRow;
     const auto& run = plan.in_place ? kMapTiles.run : kTiles.run;
@@ -226,12 +226,13 @@ struct Gemm {
         const T* const b =
             weight + ((group * plan.panels + panel) * plan.depth + depth.begin) * kPanel;
         for (int64_t j = 0; j < columns; j += kTileColumns) {
-          // What the next tile columns need: the second half of the panel, or the panel after it.
+          // What the next tile columns need, the second half of the panel or the panel after it:
+          // each tile fetches its share, as memory is slower than a single one.
           const T* const next =
               j + kTileColumns < columns ? b + j + kTileColumns : b + plan.depth * kPanel;
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
-            const Ahead<T> ahead = t == fetching ? Ahead<T>{next, kPanel} : Ahead<T>{b, 0};
+            const Ahead<T> ahead{next + t * share * (depth.end - depth.begin), share};
             run[tile.end - tile.begin - 1](depth.end - depth.begin, from + tile.begin * a_row,
                                            a_row, b + j, ahead, c + tile.begin * kPanel + j, d > 0);
           }
