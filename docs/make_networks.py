@@ -1,7 +1,7 @@
 """Draws docs/networks.svg and fills docs/optimize.md: ``python docs/make_networks.py``.
 
 Whole networks beside PyTorch and the inference engines, the losing rows first. All of it comes from
-``networks-*.json`` in benchmarks/results: nothing is measured.
+``benchmarks/results/networks-avx512``: nothing is measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ HERE = Path(__file__).parent
 PAGE, PICTURE = HERE / "optimize.md", HERE / "networks.svg"
 RESULTS = HERE.parent / "benchmarks" / "results"
 BEGIN, END = (f"<!-- {word} of what docs/make_networks.py writes -->" for word in ("Begin", "End"))
-FILES = ("networks-avx512-1thread", "networks-avx512-2threads")
 EAGER = "eager-nhwc"
 ENGINES = {
     "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn", "mnn": "MNN",
@@ -67,7 +66,8 @@ class Cell:
 
 def read() -> tuple[list[Row], list[Cell]]:
     """The headers of the files, and all cells."""
-    documents = [json.loads((RESULTS / f"{name}.json").read_text()) for name in FILES]
+    files = sorted((RESULTS / "networks-avx512").glob("*.json"))
+    documents = [json.loads(file.read_text()) for file in files]
     cells: dict[tuple[str, int], list[Row]] = {}
     for document in documents:
         for row in document["results"]:
