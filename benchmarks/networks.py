@@ -2,8 +2,7 @@
 
 Each network and number of threads is a run of its own, and a file: what is there already is left
 alone, so that it can go on where it was stopped. Run it with the Python of the environment that
-``make bench-env`` makes; nothing else should run meanwhile. ``docs/make_networks.py`` makes the
-picture and the tables of docs/optimize.md of the files.
+``make bench-env`` makes; nothing else should run meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MODELS = (
     "timm/regnety_008", "timm/densenet121",
 )  # fmt: skip
 RIVALS = "eager-nhwc,inductor,openvino,onnxruntime,ncnn"
-OUTPUT = "benchmarks/results/networks-avx512"
+OUTPUT = Path("benchmarks/results/networks")
 ROOT = Path(__file__).parent.parent
 
 
@@ -31,19 +30,17 @@ def main() -> None:
         "--threads", default="1,2", help="separated by commas (default: %(default)s)"
     )
     parser.add_argument("--models", default=",".join(MODELS), help="separated by commas")
-    parser.add_argument("--rivals", default=RIVALS, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=Path(OUTPUT), help="a folder")
     options = parser.parse_args()
-    (ROOT / options.output).mkdir(parents=True, exist_ok=True)
+    (ROOT / OUTPUT).mkdir(parents=True, exist_ok=True)
     for threads in options.threads.split(","):
         for model in options.models.split(","):
-            file = options.output / f"{model.rpartition('/')[2]}-{threads}.json"
+            file = OUTPUT / f"{model.rpartition('/')[2]}-{threads}.json"
             if (ROOT / file).exists():
                 continue
             print(file, file=sys.stderr)
             command = [
                 "bench", "--model", model, "--batch", "1,8", "--threads", threads,
-                "--rivals", options.rivals, "--rounds", "5", "--max-time", "3",
+                "--rivals", RIVALS, "--rounds", "5", "--max-time", "3",
                 "--output", str(file),
             ]  # fmt: skip
             if threads != "1":

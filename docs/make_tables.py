@@ -1,4 +1,4 @@
-"""Fills in the tables of docs/cpu.md and docs/benchmark.md: ``python docs/make_tables.py``.
+"""Fills in tables of docs/cpu.md, benchmark.md and optimize.md: ``python docs/make_tables.py``.
 
 All of it comes from files in benchmarks/results, and goes between the markers of the pages: nothing
 is measured.
@@ -102,12 +102,40 @@ def rivals(machine: str) -> list[str]:
     ]
 
 
+def coverage() -> list[str]:
+    """What came of all of timm's architectures, and why some run as they are."""
+    sweep = read("sweep")
+    summary, header = sweep["summary"], sweep["header"]
+    left = [row for row in sweep["results"] if row["status"] != "plan"]
+    return [
+        f"Of {summary['architectures']} convolutional architectures of timm {header['timm']} below "
+        f"60 million parameters {summary['planned']} run as plans, {summary['wholly_zoo']} of them "
+        f"without a step in PyTorch's kernels: {summary['ratio']:.2f} times the speed of eager "
+        f"PyTorch in channels_last (geometric mean; batch 1, one thread, {header['cpu']}). Slower: "
+        f"{', '.join(summary['slower']) or 'none'}. Beyond the tolerance, on a batch that the "
+        f"check does not see: {', '.join(summary['beyond_tolerance']) or 'none'}. These run as "
+        "they are:",
+        "",
+        *table(
+            ["architecture", "why", "eager's own error"],
+            (
+                [row["model"], row["reason"], f"{row['eager_error']:.1e}".replace("e-0", "e-")]
+                for row in left
+            ),
+        ),
+    ]
+
+
 def pages() -> dict[Path, str]:
     """Each page as it should be."""
     both = [line for machine in MACHINES for line in (*rivals(machine), "")]
     return {
         page: _fill_in(page.read_text(), lines)
-        for page, lines in ((HERE / "cpu.md", errors()), (HERE / "benchmark.md", both[:-1]))
+        for page, lines in (
+            (HERE / "cpu.md", errors()),
+            (HERE / "benchmark.md", both[:-1]),
+            (HERE / "optimize.md", coverage()),
+        )
     }
 
 

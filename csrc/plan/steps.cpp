@@ -248,7 +248,8 @@ class GroupNormStep final : public Step {
         const double off = guess[c] - mean;
         square += second[c] + 2 * off * first[c] + pixels * off * off;
       }
-      const double variance = std::max(0.0, square / (pixels * static_cast<double>(size)));
+      // In this order NaN stays NaN.
+      const double variance = std::max(square / (pixels * static_cast<double>(size)), 0.0);
       const double inverse = 1 / std::sqrt(variance + eps_);
       for (int64_t c = begin; c < begin + size; ++c) {
         const double factor = weight != nullptr ? inverse * weight[c] : inverse;

@@ -306,6 +306,19 @@ def test_group_norm(activation: Any, fused: bool, groups: int, affine: bool) -> 
         assert len(steps(network, x)) == (2 if fused else 3)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_group_norm_of_what_is_not_finite(value: float) -> None:
+    norm, conv = nn.GroupNorm(2, 24), nn.Conv2d(20, 24, 1)
+    nn.init.ones_(conv.weight)  # of one sign, or the sum of a group is NaN before its variance
+    captured = graph_of(lambda m, x: m.norm(m.conv(x)), torch.randn(IMAGE), norm=norm, conv=conv)
+    rewrite(captured.graph_module)
+    x = torch.randn(IMAGE)
+    x[0, 3, 5, 5] = value
+    output = Network(captured)(x)
+    assert output[0].isnan().all()
+    assert output[1].isfinite().all()
+
+
 def test_group_norm_that_is_read_twice() -> None:
     norm = nn.GroupNorm(4, 24)
 

@@ -22,7 +22,7 @@ _TENSORS = (Tensor, nn.Parameter)  # and none of the classes that spread over de
 def _is_channels_last(tensor: Tensor) -> bool:
     """Whether four dimensions lie so; by strides, since of one channel both layouts are dense."""
     images, channels, _, columns = tensor.stride()
-    return images > 1 == channels and columns >= tensor.shape[1]
+    return channels == 1 and images > 1 and columns >= tensor.shape[1]
 
 
 @dataclass(eq=False)

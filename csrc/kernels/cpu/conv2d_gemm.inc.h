@@ -227,7 +227,7 @@ struct Gemm {
             weight + ((group * plan.panels + panel) * plan.depth + depth.begin) * kPanel;
         for (int64_t j = 0; j < columns; j += kTileColumns) {
           // What the next tile columns need, the second half of the panel or the panel after it:
-          // each tile fetches its share, as memory is slower than a single one.
+          // each tile fetches a share, for one alone would ask for more at a time than L3 gives.
           const T* const next =
               j + kTileColumns < columns ? b + j + kTileColumns : b + plan.depth * kPanel;
           for (int64_t t = 0; t < tiles; ++t) {
