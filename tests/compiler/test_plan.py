@@ -313,7 +313,7 @@ def test_group_norm_of_what_is_not_finite(value: float) -> None:
     captured = graph_of(lambda m, x: m.norm(m.conv(x)), torch.randn(IMAGE), norm=norm, conv=conv)
     rewrite(captured.graph_module)
     x = torch.randn(IMAGE)
-    x[0, 3, 5, 5] = value
+    x[0, 3, 12, 8] = value  # the last pixel, which the guess at the mean does not see
     output = Network(captured)(x)
     assert output[0].isnan().all()
     assert output[1].isfinite().all()
