@@ -18,7 +18,6 @@ MODELS = (
     "timm/regnety_008", "timm/densenet121",
 )  # fmt: skip
 RIVALS = "eager-nhwc,inductor,openvino,onnxruntime,ncnn"
-OUTPUT = Path("benchmarks/results/networks")
 ROOT = Path(__file__).parent.parent
 
 
@@ -30,11 +29,15 @@ def main() -> None:
         "--threads", default="1,2", help="separated by commas (default: %(default)s)"
     )
     parser.add_argument("--models", default=",".join(MODELS), help="separated by commas")
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/results/networks"), metavar="FOLDER",
+        help="where the files go (default: %(default)s, which is for processors with AVX2)",
+    )  # fmt: skip
     options = parser.parse_args()
-    (ROOT / OUTPUT).mkdir(parents=True, exist_ok=True)
+    (ROOT / options.output).mkdir(parents=True, exist_ok=True)
     for threads in options.threads.split(","):
         for model in options.models.split(","):
-            file = OUTPUT / f"{model.rpartition('/')[2]}-{threads}.json"
+            file = options.output / f"{model.rpartition('/')[2]}-{threads}.json"
             if (ROOT / file).exists():
                 continue
             print(file, file=sys.stderr)
