@@ -41,12 +41,14 @@ def main() -> None:
             if (ROOT / file).exists():
                 continue
             print(file, file=sys.stderr)
+            several = threads != "1"
+            rivals = RIVALS + ",openvino-throughput" * several
             command = [
                 "bench", "--model", model, "--batch", "1,8", "--threads", threads,
-                "--rivals", RIVALS, "--rounds", "5", "--max-time", "3",
+                "--rivals", rivals, "--rounds", "5", "--max-time", "3",
                 "--output", str(file),
             ]  # fmt: skip
-            if threads != "1":
+            if several:
                 command.append("--throughput")
             subprocess.run(
                 [sys.executable, "-m", "zoo", *command],
