@@ -30,6 +30,9 @@ def main() -> None:
     )
     parser.add_argument("--models", default=",".join(MODELS), help="separated by commas")
     parser.add_argument(
+        "--throughput", action="store_true", help="with several threads, processes of one too"
+    )
+    parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results/networks"), metavar="FOLDER",
         help="where the files go (default: %(default)s, which is for processors with AVX2)",
     )  # fmt: skip
@@ -41,14 +44,13 @@ def main() -> None:
             if (ROOT / file).exists():
                 continue
             print(file, file=sys.stderr)
-            several = threads != "1"
-            rivals = RIVALS + ",openvino-throughput" * several
+            rivals = RIVALS + ",openvino-throughput" * (threads != "1")
             command = [
                 "bench", "--model", model, "--batch", "1,8", "--threads", threads,
                 "--rivals", rivals, "--rounds", "5", "--max-time", "3",
                 "--output", str(file),
             ]  # fmt: skip
-            if several:
+            if options.throughput and threads != "1":
                 command.append("--throughput")
             subprocess.run(
                 [sys.executable, "-m", "zoo", *command],
