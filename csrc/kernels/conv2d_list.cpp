@@ -92,10 +92,11 @@ bool transposing_loses(const Conv2dParams& p) {
 // weight, turning over what is not in channels_last (oneDNN does not, for 1x1 windows), and a
 // little at each product of a deep sum or of a group, unless it is so narrow that oneDNN's vectors
 // are half empty; less what PyTorch's call costs before it multiplies, and passing over its output
-// again for a ReLU. Fitted to the layers of ResNet-50, ResNeXt, RegNet, MobileNet, ConvNeXt and VGG
-// at batch 1 and 8 in both memory formats (Zen 3 with AVX2, a Xeon with AVX-512).
+// again for an activation and for a pool. Fitted to the layers of ResNet-50, ResNeXt, RegNet,
+// MobileNet, ConvNeXt and VGG at batch 1 and 8 in both memory formats (Zen 3 with AVX2, a Xeon with
+// AVX-512).
 bool products_lose(const Conv2dParams& p) {
-  constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000, kRelu = 0.2;
+  constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000, kPass = 0.2;
   constexpr double kGroupProduct = 0.003;
   constexpr int64_t kNarrow = 4;
   const WeightSize size = weight_size(p);
@@ -103,7 +104,8 @@ bool products_lose(const Conv2dParams& p) {
   const bool pointwise = size.kernel_h == 1 && size.kernel_w == 1;
   const bool turned = p.input.c != 1 && p.in_channels > 1;
   double cost = kPacking * each * static_cast<double>(p.out_channels) - kCall;
-  if (p.activation == Activation::relu) cost -= kRelu * outputs(p);
+  if (p.activation != Activation::none) cost -= kPass * outputs(p);
+  if (p.pool != Pool::none) cost -= kPass * outputs(p);
   if (p.groups > 1) {
     return size.in_channels > kNarrow && cost + kGroupProduct * each * outputs(p) > 0;
   }
@@ -119,7 +121,7 @@ const char* direct_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   if (const char* reason = packing_declines(Packing::gemm, weight_size(p), p.groups)) return reason;
   const int64_t depth = p.window.kernel_h * p.window.kernel_w * (p.in_channels / p.groups);
   if (p.groups > 1) {
-    if (depth > 576) return "more than 576 products an output";
+    if (depth > 512) return "more than 512 products an output";
   } else {
     if (depth > kMostDepth) return "more than 256 products an output";
     if (depth * p.out_channels > kMostWeights) return "more than 98304 weights";
@@ -163,8 +165,6 @@ const char* builtin_wins(const Conv2dParams& p, const Conv2dWish& wish) {
   if (wish.prepacked || wish.dtype == DType::other) return nullptr;
   const bool depthwise = direct_packing(weight_size(p), p.groups) == Packing::depthwise;
   if (wish.dtype == DType::float64) return depthwise ? nullptr : kDoubles;  // scalar kernels
-  const bool plain = p.activation == Activation::none || p.activation == Activation::relu;
-  if (p.pool != Pool::none || !plain) return nullptr;
   if (depthwise) return transposing_loses(p) ? kTransposing : nullptr;
   return products_lose(p) ? kPacking : nullptr;
 }

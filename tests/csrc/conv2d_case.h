@@ -139,6 +139,7 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, Conv2dIm
       // A whole tile is NaN where one of its inputs is NaN or infinite.
       const bool plain = p.pool == Pool::none && p.activation == Activation::none;
       if (plain && !std::isfinite(expected.value) && std::isfinite(got)) ++wrong;
+      if (std::isnan(expected.value) && !std::isnan(got)) ++wrong;
       return;
     }
     if (!close(got, expected.value, bound) && wrong++ == 0) {

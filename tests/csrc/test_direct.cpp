@@ -39,6 +39,10 @@ void test_edges(const KernelTable& table, int cases) {
     run(make(1, 34 - i, 7, 17, i, square(1, 1, 0), pool()));
     run(make(2, 2, 4, 33, i, square(2, 1, 0)));
   }
+  for (int64_t i : {63, 64, 65, 127, 128, 129}) {
+    run(make(1, i, 5, 9, 34, square(1, 1, 0)));
+    run(make(1, 5, 6, 7, i, square(3, 1, 1), pool()));
+  }
   for (int64_t batch : {0, 1, 3, 8}) run(make(batch, 3, 9, 18, 64, square(3, 1, 1)));
   run(make(1, 3, 65, 230, 64, square(7, 2, 3), Pool::max, 3, 1));  // blocks of rows
   run(make(1, 3, 65, 230, 64, square(7, 2, 3)));
@@ -134,6 +138,8 @@ void test_selection() {
   Conv2dParams grouped = make(1, 256, 28, 28, 256, square(3, 1, 1));
   grouped.groups = 32;
   CHECK(chosen(grouped) == Conv2dImpl::direct);
+  grouped.groups = 4;
+  CHECK(chosen(grouped) == Conv2dImpl::gemm);  // 576 deep: so long a running sum loses digits
   grouped.groups = 2;
   CHECK(chosen(grouped) == Conv2dImpl::gemm);  // 1152 deep
   // What packing at each call would cost more than it gains is left to PyTorch.
@@ -144,10 +150,12 @@ void test_selection() {
   CHECK(chosen(last) == Conv2dImpl::gemm && unpacked(last) == Conv2dImpl::aten);
   CHECK(builtin_wins(last, {DType::float32, true, false}) != nullptr);
   CHECK(builtin_wins(last, {DType::float32, true, true}) == nullptr);
-  last.activation = Activation::relu;
-  CHECK(unpacked(last) == Conv2dImpl::aten);
+  for (const Activation activation : {Activation::relu, Activation::gelu, Activation::hardswish}) {
+    last.activation = activation;
+    CHECK(unpacked(last) == Conv2dImpl::aten);
+  }
   last.pool = Pool::max;
-  CHECK(unpacked(last) == Conv2dImpl::gemm);
+  CHECK(unpacked(last) == Conv2dImpl::aten);
   Conv2dParams shallow = make(1, 64, 56, 56, 256, square(1, 1, 0));
   shallow.input = {64 * 56 * 56, 1, 56 * 64, 64};
   CHECK(unpacked(shallow) == Conv2dImpl::direct);

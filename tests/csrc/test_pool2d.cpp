@@ -23,8 +23,9 @@ Window adaptive_window(const Pool2dParams& p, int64_t y, int64_t x) {
   return w;
 }
 
+// Of the input's size if given, and random in all else.
 template <typename T>
-void run_case(Random& random, const KernelTable& table, Pool kind) {
+void run_case(Random& random, const KernelTable& table, Pool kind, const Shape* size = nullptr) {
   Pool2dParams p;
   Window& w = p.window;
   do {
@@ -37,8 +38,9 @@ void run_case(Random& random, const KernelTable& table, Pool kind) {
       p.batch = 1, p.channels = random.whole(1020, 2200);
       p.in_h = random.whole(1, 8), p.in_w = random.whole(1, 12);
     }
-    if (random.chance(0.05)) p.channels = random.pick<int64_t>({63, 64, 65, 127, 128, 129});
-    if (random.chance(0.02)) p.batch = 8;
+    if (size != nullptr) {
+      p.batch = size->n, p.channels = size->c, p.in_h = size->h, p.in_w = size->w;
+    }
     w.kernel_h = random.whole(1, 5);
     w.kernel_w = random.chance(0.7) ? w.kernel_h : random.whole(1, 9);
     if (random.chance(0.1)) w.kernel_h = p.in_h, w.kernel_w = p.in_w;  // global
@@ -137,11 +139,27 @@ void far_indices(const KernelTable& table) {
   }
 }
 
+// Every map side and channel count about the vectors and blocks, and every batch.
+void test_edges(const KernelTable& table) {
+  Random random(17);
+  std::vector<Shape> sizes;
+  for (int64_t i = 1; i <= 33; ++i) sizes.insert(sizes.end(), {{1, 3, i, 34 - i}, {2, i, 5, 9}});
+  for (int64_t c : {63, 64, 65, 127, 128, 129}) sizes.push_back({1, c, 7, 6});
+  for (int64_t n : {0, 1, 3, 8}) sizes.push_back({n, 17, 9, 12});
+  for (const Shape& size : sizes) {
+    for (const Pool kind : {Pool::max, Pool::avg}) {
+      run_case<float>(random, table, kind, &size);
+      if (table.f64.pool.max_pool2d != nullptr) run_case<double>(random, table, kind, &size);
+    }
+  }
+}
+
 }  // namespace
 
 void test_pool2d() {
   for (const KernelTable* table : tables()) {
     far_indices(*table);
+    test_edges(*table);
     Random random(11);
     for (int i = 0; i < random_cases(600); ++i) {
       run_case<float>(random, *table, Pool::max);

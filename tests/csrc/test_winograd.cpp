@@ -33,7 +33,11 @@ void test_edges(const KernelTable& table, int cases) {
   for (int64_t channels = 1; channels <= 33; ++channels) {
     run(make(1, channels, 6, 9, 34 - channels, 1, random.pick({Pool::none, Pool::max})), false);
   }
-  for (int64_t c : {63, 64, 65, 128}) {
+  for (int64_t tiles = 1; tiles <= 29; ++tiles) {  // every remainder of a block of them
+    run(make(1, 4, 4, 4 * tiles, 9, 1), false);    // so many of 4x4
+    run(make(1, 4, 2, 2 * tiles, 9, 1), false);    // so many of 2x2
+  }
+  for (int64_t c : {63, 64, 65, 127, 128, 129}) {
     for (int64_t o : {31, 64, 65, 129}) run(make(2, c, 7, 5, o, 1), false);
   }
   for (int64_t batch : {0, 1, 3, 8}) run(make(batch, 17, 5, 13, 33, 1), false);
@@ -85,6 +89,37 @@ struct Dense {
     std::free(workspace);
   }
 };
+
+// Weights that are read once for as many tiles as there are, against sums of products. The scalar
+// kernels, which cut their work the same way, would take a minute for it under the sanitizers.
+void test_large_weights(const KernelTable& table) {
+  if (std::strcmp(table.isa, "scalar") == 0) return;
+  Random random(12);
+  for (const Conv2dImpl impl : kWinograd) {
+    const bool four = impl == Conv2dImpl::winograd4;
+    Conv2dParams p = four ? make(1, 512, 34, 34, 256, 1) : make(1, 512, 17, 17, 520, 1);
+    Dense z(p);
+    for (Tensor<float>* tensor : {&z.input, &z.weight}) {
+      tensor->each([&](auto... i) { tensor->at(i...) = static_cast<float>(random.real() - 0.5); });
+    }
+    z.run(table, p, Conv2dImpl::gemm, 1);
+    std::vector<double> expected;
+    double most = 0;
+    z.output.each([&](auto... i) {
+      expected.push_back(z.output.at(i...));
+      most = std::max(most, std::abs(expected.back()));
+    });
+    for (const int32_t threads : {1, 2}) {
+      z.run(table, p, impl, threads);
+      size_t at = 0;
+      double worst = 0;
+      z.output.each([&](auto... i) {
+        worst = std::max(worst, std::abs(z.output.at(i...) - expected[at++]));
+      });
+      CHECK(worst <= 5e-6 * most);
+    }
+  }
+}
 
 double normal(Random& random) {  // Box and Muller's
   return std::sqrt(-2 * std::log(1 - random.real())) * std::cos(6.283185307179586 * random.real());
@@ -207,6 +242,7 @@ void test_winograd() {
   test_selection();
   for (const KernelTable* table : tables()) {
     test_edges(*table, random_cases(400) / 2);
+    test_large_weights(*table);
     test_accuracy(*table);
     test_threads(*table);
   }

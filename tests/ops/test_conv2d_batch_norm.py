@@ -177,6 +177,7 @@ def test_compile_and_meta() -> None:
         ({"stride": 1.5}, TypeError, "whole number|must be"),
         ({"groups": 3}, RuntimeError, "groups=3 does not divide"),
         ({"eps": -1.0}, ValueError, r"eps must be at least 0, not -1\.0"),
+        ({"eps": float("nan")}, ValueError, "eps must be at least 0, not nan"),
         ({"bias": torch.zeros(5)}, RuntimeError, r"bias must have shape \[6\], not \[5\]"),
         ({"bn_weight": torch.zeros(6, 1)}, RuntimeError, "bn_weight must have shape"),
         ({"bn_bias": torch.zeros(1)}, RuntimeError, "bn_bias must have shape"),

@@ -34,7 +34,7 @@ def test_matches_the_exact_result(
 
 
 @pytest.mark.parametrize("activation", ops.ACTIVATIONS)
-def test_activations(activation: ops.Activation) -> None:
+def test_activations(activation: ops.Activation, capability: str) -> None:
     x, weight, bias = tensors((2,), 300, 40, torch.float64)
     got = ops.linear_packed(
         x, ops.linear_prepack(weight), weight.shape, bias, activation=activation
@@ -43,7 +43,7 @@ def test_activations(activation: ops.Activation) -> None:
     torch.testing.assert_close(got, expected)
 
 
-def test_strided_inputs_and_no_bias() -> None:
+def test_strided_inputs_and_no_bias(capability: str) -> None:
     x, weight, _ = tensors((4,), 40, 20, torch.float32)
     packed = ops.linear_prepack(weight)
     wide = torch.randn(4, 80)

@@ -33,7 +33,11 @@ def reference(x: Tensor, scale: Tensor | None, shift: Tensor | None, activation:
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("activation", ["none", "relu", "hardsigmoid"])
 def test_scale_shift(
-    name: str, channels_last: bool, activation: str, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    channels_last: bool,
+    activation: str,
+    capability: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ZOO_FALLBACK", "aten" if name == "five dimensions" else "error")
     generator = torch.Generator().manual_seed(5)
@@ -70,7 +74,9 @@ def test_scale_shift_refuses_what_does_not_broadcast() -> None:
 
 
 @pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3), (0,)])
-def test_linear(batch: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linear(
+    batch: tuple[int, ...], capability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ZOO_FALLBACK", "error")
     x, weight, bias = torch.randn(*batch, 19), torch.randn(33, 19), torch.randn(33)
     residual = torch.randn(*batch, 33)

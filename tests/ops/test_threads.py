@@ -42,8 +42,12 @@ def ticks():
 
 torch.set_num_threads(2)
 x, w = torch.randn(4, 64, 56, 56), torch.randn(64, 64, 3, 3)
-ops.conv2d(x, w)
-before, end = ticks(), time.monotonic() + 1.5
+last, small = x.contiguous(memory_format=torch.channels_last), torch.randn(1, 64, 14, 14)
+gemm, winograd = ops.conv2d_prepack(w), ops.conv2d_prepack(w, padding=1, input_size=small.shape)
+each, rows, head = torch.randn(64, 1, 3, 3), torch.randn(64, 1024), torch.randn(1024, 1024)
+packed_head = ops.linear_prepack(head)
+OP
+before, end = ticks(), time.monotonic() + 1
 while time.monotonic() < end:
     OP
 after = ticks()
@@ -53,7 +57,19 @@ print(sorted(after[task] - before.get(task, 0) for task in after)[-2:])
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one processor")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-@pytest.mark.parametrize("op", ["ops.conv2d(x, w)", "ops.max_pool2d(x, 3, 1)"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        "ops.conv2d(x, w)",  # Winograd's method, each thread with tiles of its own
+        "ops.conv2d_packed(small, winograd, w.shape, padding=1)",  # the threads share the tiles
+        "ops.conv2d_packed(x, gemm, w.shape)",
+        "ops.conv2d(last[:, :3], w[:, :3])",  # direct
+        "ops.conv2d(last, each, groups=64)",  # depthwise
+        "ops.linear_packed(rows, packed_head, head.shape)",
+        "ops.max_pool2d(x, 3, 1)",
+        "ops.avg_pool2d(last, 3, 1)",
+    ],
+)
 def test_two_threads_share_the_work(op: str) -> None:
     # Waiting threads sleep, so that processor time is work.
     result = run_python(TWO_THREADS.replace("OP", op), OMP_WAIT_POLICY="passive")

@@ -63,7 +63,9 @@ def packed_call(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", [*op_samples.names("conv2d-"), *op_samples.names("conv2d_pool")])
-def test_packed_for_all_equals_exact(name: str, dtype: torch.dtype, allow_fallback: None) -> None:
+def test_packed_for_all_equals_exact(
+    name: str, dtype: torch.dtype, capability: str, allow_fallback: None
+) -> None:
     sample = op_samples.by_name(name, dtype)
     _, result = packed_call(sample)
     sample.kwargs["precision"] = "exact"
@@ -79,7 +81,9 @@ def test_packed_for_its_input(name: str, capability: str) -> None:
     assert bool((error <= op_samples.error_bound(sample, packed=True)).all()), error.max()
 
 
-def test_winograd_weights_serve_other_sizes_pools_and_dtypes(allow_fallback: None) -> None:
+def test_winograd_weights_serve_other_sizes_pools_and_dtypes(
+    capability: str, allow_fallback: None
+) -> None:
     w, b = torch.randn(35, 17, 3, 3), torch.randn(35)
     for hint, elements in ((30, 36 * 17 * 64), (5, 16 * 17 * 64)):
         packed = ops.conv2d_prepack(w, padding=1, input_size=(1, 17, hint, hint))
@@ -107,7 +111,7 @@ def test_winograd_weights_serve_other_sizes_pools_and_dtypes(allow_fallback: Non
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
-def test_packed_layouts_agree(groups: int, allow_fallback: None) -> None:
+def test_packed_layouts_agree(groups: int, capability: str, allow_fallback: None) -> None:
     """The kernels' packing and the reference's, which serves other dtypes, are the same layout."""
     for out in (6, 66, 192):
         weight = torch.randn(out, 6 // groups, 2, 3)

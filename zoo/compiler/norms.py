@@ -26,6 +26,10 @@ def _dense(values: list[Value | None]) -> bool:
     return all(is_float(value) and value.fake.is_contiguous() for value in given)
 
 
+def _views(*values: Value | None) -> list[Any]:
+    return [None if value is None else value.view() for value in values]
+
+
 @native(_aten.layer_norm.default)
 def _layer_norm(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     """Over the last dimension, whose elements lie together."""
@@ -44,8 +48,7 @@ def _layer_norm(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
         lambda plan: plan.layer_norm(
             source.view(),
             output.view(),
-            None if weight is None else weight.view(),
-            None if bias is None else bias.view(),
+            *_views(weight, bias),
             float(args["eps"]),
         ),
     )
@@ -71,8 +74,7 @@ def _group_norm(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
             lambda plan: plan.group_norm(
                 source.view(),
                 output.view(),
-                None if weight is None else weight.view(),
-                None if bias is None else bias.view(),
+                *_views(weight, bias),
                 int(args["num_groups"]),
                 float(args["eps"]),
                 activation,

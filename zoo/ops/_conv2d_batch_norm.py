@@ -62,7 +62,7 @@ def conv2d_batch_norm(
     Raises:
         RuntimeError: shapes, dtypes or devices that do not fit.
         ValueError: an unknown activation, padding or precision; a single value per channel, which
-            has no variance; a negative eps.
+            has no variance; an eps that is not at least 0.
         TypeError: a number that is not whole, a name that is not a string.
     """
     if isinstance(padding, str):
@@ -143,7 +143,7 @@ def _check(
         raise ValueError(f'unknown activation "{activation}"; known are {", ".join(ACTIVATIONS)}')
     if named("precision", precision) not in ("default", "exact"):
         raise ValueError(f'unknown precision "{precision}"; known are default, exact')
-    if eps < 0:
+    if not eps >= 0:  # NaN neither
         raise ValueError(f"eps must be at least 0, not {eps}")
     # Autocast casts input, weight, bias and residual: their dtypes are its concern there.
     n, channels, height, width = _shapes.conv2d_sizes(
