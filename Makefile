@@ -60,8 +60,9 @@ run: install
 
 test: pytest ctest simt
 
+# One process for each processor, and so one thread in each, but where a test asks for more.
 pytest: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(shell nproc 2>/dev/null || echo 2) --dist worksteal
 
 # The kernels alone, without torch: as they are, then under the address and UB sanitizers.
 ctest: install
