@@ -1,4 +1,4 @@
-"""Errors of convolutions into whose weights a BatchNorm was folded, with channels six decades apart.
+"""Errors of convolutions with a BatchNorm folded into their weights, channels six decades apart.
 
 The maximum of the whole output would hide what happens to small channels, so each output channel is
 held to its own maximum, and each output to its own sum |weight| |input|. Every kernel on every

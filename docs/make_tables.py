@@ -71,9 +71,34 @@ def errors() -> list[str]:
     return [*table(["", *MACHINES], rows), "", f"From benchmarks/results, {'; '.join(sources)}."]
 
 
-def rivals(machine: str) -> list[str]:
+def folded() -> list[str]:
+    """The largest errors of each kernel with channels of very unequal scale."""
+    document = read("folded_batch_norm")
+    header, results = document["header"], document["results"]
+    worst: dict[str, list[float]] = {}
+    for row in results:
+        pair = [row["of_channel"], row["backward_error"]]
+        worst[row["implementation"]] = list(
+            map(max, pair, worst.get(row["implementation"], [0.0, 0.0]))
+        )
+    rows = (
+        [name, *(f"{error:.1e}".replace("e-0", "e-") for error in worst[name])]
+        for name in ERRORS
+        if name in worst
+    )
+    layers = ", ".join(dict.fromkeys(row["layer"] for row in results))
+    sets = ", ".join(dict.fromkeys(row["cpu_capability"] for row in results))
+    return [
+        *table(["with unequal channels", "of the channel's maximum", "of the output's sum"], rows),
+        "",
+        f"The largest of {header['seeds']} seeds, of {layers}, on {sets} ({header['cpu']}); from "
+        f"`benchmarks/results/folded_batch_norm.json` at {commit(document)}.",
+    ]
+
+
+def rivals(machine: str, op: str) -> list[str]:
     """What zoo-packed does beside the quickest engine, losing rows first."""
-    name = "conv2d_rivals" + MACHINES[machine]
+    name = f"{op}_rivals{MACHINES[machine]}"
     document = read(name)
     resolution = {(row["case"], row["threads"]): row["resolution"] for row in document["controls"]}
     cases: dict[str, dict[int, tuple[float, str]]] = {}
@@ -89,8 +114,8 @@ def rivals(machine: str) -> list[str]:
     controls = document["controls"]
     rounds, kept = (sum(row[key] for row in controls) for key in ("rounds", "disturbed_kept"))
     return [
-        f"**{machine}** ({document['header']['cpu']}), from `benchmarks/results/{name}.json` at "
-        f"{commit(document)}. Slower than the quickest engine in "
+        f"**{op}, {machine}** ({document['header']['cpu']}), from `benchmarks/results/{name}.json` "
+        f"at {commit(document)}. Slower than the quickest engine in "
         f"{sum(ratio < 1 for ratio in ratios)} of {len(ratios)}. {kept} of {rounds} rounds were "
         "disturbed, and one builtin differed from itself by up to a factor of "
         f"{max(resolution.values()):.2f}.",
@@ -128,12 +153,13 @@ def coverage() -> list[str]:
 
 def pages() -> dict[Path, str]:
     """Each page as it should be."""
-    both = [line for machine in MACHINES for line in (*rivals(machine), "")]
+    measured = [(machine, "conv2d") for machine in MACHINES] + [("AVX-512", "conv2d_pool")]
+    engines = [line for place in measured for line in (*rivals(*place), "")]
     return {
         page: _fill_in(page.read_text(), lines)
         for page, lines in (
-            (HERE / "cpu.md", errors()),
-            (HERE / "benchmark.md", both[:-1]),
+            (HERE / "cpu.md", [*errors(), "", *folded()]),
+            (HERE / "benchmark.md", engines[:-1]),
             (HERE / "optimize.md", coverage()),
         )
     }

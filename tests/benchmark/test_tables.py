@@ -3,12 +3,15 @@
 import importlib.util
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_tables_are_up_to_date():
-    spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
-    make_tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_tables)
-    for page, text in make_tables.pages().items():
-        assert page.read_text() == text, "run: python docs/make_tables.py"
+@pytest.mark.parametrize("script", ["make_tables", "make_networks"])
+def test_tables_are_up_to_date(script):
+    spec = importlib.util.spec_from_file_location(script, DOCS / f"{script}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for page, text in module.pages().items():
+        assert page.read_text() == text, f"run: python docs/{script}.py"

@@ -74,9 +74,7 @@ def test_scale_shift_refuses_what_does_not_broadcast() -> None:
 
 
 @pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3), (0,)])
-def test_linear(
-    batch: tuple[int, ...], capability: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_linear(batch: tuple[int, ...], capability: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZOO_FALLBACK", "error")
     x, weight, bias = torch.randn(*batch, 19), torch.randn(33, 19), torch.randn(33)
     residual = torch.randn(*batch, 33)

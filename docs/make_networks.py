@@ -1,0 +1,249 @@
+"""Draws docs/networks.svg and fills docs/optimize.md: ``python docs/make_networks.py``.
+
+Whole networks beside PyTorch and the inference engines, the losing rows first. All of it comes from
+the files in benchmarks/results/networks, which benchmarks/networks.py writes: nothing is measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from zoo.benchmark.stats import geometric_mean
+
+HERE = Path(__file__).parent
+PAGE, PICTURE = HERE / "optimize.md", HERE / "networks.svg"
+RESULTS = HERE.parent / "benchmarks" / "results" / "networks"
+BEGIN, END = (f"<!-- {word} of what docs/make_networks.py writes -->" for word in ("Begin", "End"))
+NAMES = {
+    "zoo": "zoo", "eager-nhwc": "eager", "inductor": "inductor", "openvino": "OpenVINO",
+    "openvino-throughput": "OpenVINO's streams", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn",
+}  # fmt: skip
+COLOURS = {"zoo": "#2ca25f", "best engine": "#9ecae1", "best of PyTorch": "#fdae6b"}
+
+Row = dict[str, Any]
+
+
+def name_of(candidate: str) -> str:
+    """What the page calls a candidate: ``ncnn x2`` is two processes of one thread."""
+    plain, _, processes = candidate.partition(" x")
+    return NAMES[plain] + (f", {processes} processes" if processes else "")
+
+
+class Cell:
+    """One network at one batch size on one number of threads: the rows of all candidates."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = {row["candidate"]: row for row in rows}
+        first = self.rows["zoo"]
+        self.network = first["model"].rpartition("/")[2]
+        self.batch, self.threads = first["batch"], first["threads"]
+
+    def ms(self, name: str) -> float:
+        """A candidate's median."""
+        return float(self.rows[name]["median_ms"])
+
+    def best(self, counts: Callable[[Row], bool]) -> str:
+        """The quickest of the candidates that count."""
+        return min((name for name, row in self.rows.items() if counts(row)), key=self.ms)
+
+    @property
+    def engine(self) -> str:
+        """The quickest engine, one batch at a time."""
+        return self.best(lambda row: row["engine"] and row["processes"] == 1)
+
+    @property
+    def pytorch(self) -> str:
+        """The quickest way that PyTorch has, one batch at a time."""
+        return self.best(lambda row: row["builtin"] and row["processes"] == 1)
+
+    @property
+    def rival(self) -> str:
+        """The quicker of both."""
+        return min(self.engine, self.pytorch, key=self.ms)
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether candidates ran side by side too."""
+        return any(row["processes"] > 1 for row in self.rows.values())
+
+    def gain(self, rival: str, ours: str = "zoo") -> float:
+        """How many times a rival's speed ours is."""
+        return self.ms(rival) / self.ms(ours)
+
+
+def read() -> tuple[list[Row], list[Cell], list[Row], list[float]]:
+    """The headers of the files, all cells, what was not timed, and the resolution of each cell."""
+    documents = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    cells: dict[tuple[str, int], list[Row]] = {}
+    for document in documents:
+        for row in document["results"]:
+            cells.setdefault((row["case"], row["threads"]), []).append(row)
+    left_out = [row for document in documents for row in document["not_timed"]]
+    resolutions = [row["resolution"] for document in documents for row in document["controls"]]
+    headers = [document["header"] for document in documents]
+    return headers, list(map(Cell, cells.values())), left_out, resolutions
+
+
+def spell(ms: float) -> str:
+    """Three digits of a time."""
+    return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.3g}"
+
+
+def plural(number: int, noun: str) -> str:
+    """``2 threads``."""
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
+def summary(cells: Sequence[Cell]) -> list[str]:
+    """How many times others' speed zoo's is."""
+    gains: dict[str, Callable[[Cell, str], float]] = {
+        "eager PyTorch, channels_last": lambda cell, ours: cell.gain("eager-nhwc", ours),
+        "the best of PyTorch": lambda cell, ours: cell.gain(cell.pytorch, ours),
+        "the best engine": lambda cell, ours: cell.gain(cell.engine, ours),
+        "the best of all": lambda cell, ours: cell.gain(cell.rival, ours),
+    }
+    lines = [
+        "| zoo's speed / that of | mean | lowest | cells where zoo is slower |",
+        "|---|---|---|---|",
+    ]
+    for title, gain in gains.items():
+        ours, exact = ([gain(cell, name) for cell in cells] for name in ("zoo", "zoo-exact"))
+        slower = sum(ratio < 1 for ratio in ours)
+        lines.append(
+            f"| {title} | {geometric_mean(ours):.2f} ({geometric_mean(exact):.2f}) "
+            f"| {min(ours):.2f} ({min(exact):.2f}) | {slower} of {len(ours)} |"
+        )
+    return lines
+
+
+def latencies(cells: Sequence[Cell]) -> list[str]:
+    """The time of each cell, where zoo loses or wins least first."""
+    lines = [
+        "| network | batch | threads | zoo | exact | best engine | best of PyTorch | eager "
+        "| best of all / zoo |",
+        "|---" * 9 + "|",
+    ]
+    for cell in sorted(cells, key=lambda cell: cell.gain(cell.rival)):
+        named = (
+            f"{spell(cell.ms(name))} ({name_of(name)})" for name in (cell.engine, cell.pytorch)
+        )
+        facts = [
+            cell.network, str(cell.batch), str(cell.threads), spell(cell.ms("zoo")),
+            spell(cell.ms("zoo-exact")), *named, spell(cell.ms("eager-nhwc")),
+            f"{cell.gain(cell.rival):.2f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(facts)} |")
+    return lines
+
+
+def throughputs(cells: Sequence[Cell]) -> list[str]:
+    """Images a second where each candidate has the better of threads and processes."""
+    lines = ["| network | batch | zoo | the best rival | zoo / rival |", "|---" * 5 + "|"]
+    rows = []
+    for cell in cells:
+        ours = cell.best(lambda row: row["candidate"] in ("zoo", f"zoo x{row['processes']}"))
+        rival = cell.best(lambda row: row["builtin"] or row["engine"])
+        speeds = [
+            f"{cell.rows[name]['images_per_s']:.4g} ({name_of(name)})" for name in (ours, rival)
+        ]
+        gain = cell.rows[ours]["images_per_s"] / cell.rows[rival]["images_per_s"]
+        facts = [cell.network, str(cell.batch), *speeds, f"{gain:.2f}"]
+        rows.append((gain, f"| {' | '.join(facts)} |"))
+    return lines + [line for _, line in sorted(rows)]
+
+
+def tables() -> list[str]:
+    """What the page says."""
+    headers, cells, left_out, resolutions = read()
+    commits = dict.fromkeys(header["commit"][:9] for header in headers)
+    lines = [
+        f"On {headers[0]['cpus']} cores of an {headers[0]['cpu']} "
+        f"({headers[0]['processes'][0]['torch_capability']}), float32, at {' and '.join(commits)}. "
+        f"Geometric means of {len(cells)} cells, and the lowest; in brackets with "
+        '`precision="exact"`. The best of PyTorch, measured twice in each cell, differed from '
+        f"itself by a factor of {median(resolutions):.2f} (median; at most "
+        f"{max(resolutions):.2f}).",
+        "",
+        *summary(cells),
+        "",
+        "Medians in ms, where zoo loses or wins least first; in brackets whose they are.",
+        "",
+        *latencies(cells),
+    ]
+    if side_by_side := [cell for cell in cells if cell.has_processes]:
+        lines += [
+            "",
+            "Images a second on all cores: the better of one process with a thread for each, and "
+            "of as many processes with one thread and a batch each.",
+            "",
+            *throughputs(side_by_side),
+        ]
+    if left_out:
+        failed = (f"{row['candidate']} on {row['case']} ({row['reason']})" for row in left_out)
+        lines += ["", f"Not timed: {'; '.join(dict.fromkeys(failed))}."]
+    return lines
+
+
+def draw() -> None:
+    """Write the picture: speed beside eager's, a panel for each batch size and thread count."""
+    headers, cells, *_ = read()
+    mpl.rcParams["svg.hashsalt"] = "zoo"
+    mpl.rcParams["svg.fonttype"] = "none"
+    gains: dict[str, list[float]] = {}
+    for cell in cells:
+        gains.setdefault(cell.network, []).append(cell.gain(cell.rival))
+    networks = sorted(gains, key=lambda network: geometric_mean(gains[network]))
+    panels = sorted({(cell.batch, cell.threads) for cell in cells})
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(11, 5.2), sharey=True, layout="constrained", squeeze=False
+    )
+    for panel, each in zip(panels, axes[0], strict=True):
+        for cell in cells:
+            if (cell.batch, cell.threads) == panel:
+                draw_cell(each, cell, networks.index(cell.network))
+        each.axvline(1, color="#444444", linewidth=0.8)
+        each.set_title(f"batch {panel[0]}, {plural(panel[1], 'thread')}", fontsize=10)
+        each.spines[["right", "top"]].set_visible(False)
+        each.set_xlim(0, 1.45 * each.get_xlim()[1])
+    axes[0, 0].set_yticks(range(len(networks)), networks)
+    axes[0, 0].invert_yaxis()
+    figure.supxlabel(
+        "speed, eager PyTorch (channels_last) = 1; "
+        f"{headers[0]['cpu']}, {headers[0]['processes'][0]['torch_capability']}, float32",
+        fontsize=9,
+    )
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
+                  fontsize=9, frameon=False)  # fmt: skip
+    figure.savefig(PICTURE, metadata={"Date": None})
+    plt.close(figure)
+
+
+def draw_cell(axes: Axes, cell: Cell, at: int) -> None:
+    """Three bars: zoo's speed, the best engine's and PyTorch's best."""
+    bars = {"zoo": "zoo", "best engine": cell.engine, "best of PyTorch": cell.pytorch}
+    for i, (title, name) in enumerate(bars.items()):
+        speed, y = cell.gain("eager-nhwc", name), at + (i - 1) * 0.28
+        axes.barh(y, speed, 0.28, color=COLOURS[title], label=None if at else title)
+        whose = "" if name == "zoo" else f" {name_of(name)}"
+        axes.text(speed + 0.05, y, f"{speed:.1f}{whose}", va="center", fontsize=6.5)
+
+
+def pages() -> dict[Path, str]:
+    """The page as it should be."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    return {PAGE: "\n".join([before + BEGIN, "", *tables(), "", END]) + after}
+
+
+if __name__ == "__main__":
+    draw()
+    for page, text in pages().items():
+        page.write_text(text)
