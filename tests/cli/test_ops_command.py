@@ -11,13 +11,13 @@ from zoo import ops
 
 def test_activation_decides_whether_packing_at_each_call_pays(zoo):
     """PyTorch's own is quicker for the plain convolution, but passes over it again for a SiLU."""
-    case = ("--explain", "conv2d", "1,64,56,56,256,1,1,0")
+    case = ("--explain", "conv2d", "1,64,56,56,96,3,2,1")
     result = zoo("ops", *case, "--activation", "silu", "--format", "json")
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
-    assert [row["implementation"] for row in rows if row["chosen"]] == ["direct"]
-    assert all(row["measured_ms"] > 0 for row in (rows[-1], rows[-3]))
-    plain = ops.explain_conv2d((1, 64, 56, 56), (256, 64, 1, 1))
+    assert [row["implementation"] for row in rows if row["chosen"]] == ["gemm"]
+    assert all(row["measured_ms"] > 0 for row in rows[-2:])
+    plain = ops.explain_conv2d((1, 64, 56, 56), (96, 64, 3, 3), 2, 1)
     assert [row["implementation"] for row in plain if row["chosen"]] == ["aten"]
 
 
