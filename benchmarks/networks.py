@@ -30,9 +30,6 @@ def main() -> None:
     )
     parser.add_argument("--models", default=",".join(MODELS), help="separated by commas")
     parser.add_argument(
-        "--throughput", action="store_true", help="with several threads, processes of one too"
-    )
-    parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results/networks"), metavar="FOLDER",
         help="where the files go (default: %(default)s, which is for processors with AVX2)",
     )  # fmt: skip
@@ -50,8 +47,6 @@ def main() -> None:
                 "--rivals", rivals, "--rounds", "5", "--max-time", "3",
                 "--output", str(file),
             ]  # fmt: skip
-            if options.throughput and threads != "1":
-                command.append("--throughput")
             subprocess.run(
                 [sys.executable, "-m", "zoo", *command],
                 cwd=ROOT,

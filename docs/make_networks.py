@@ -31,12 +31,6 @@ COLOURS = {"zoo": "#2ca25f", "best engine": "#9ecae1", "best of PyTorch": "#fdae
 Row = dict[str, Any]
 
 
-def name_of(candidate: str) -> str:
-    """What the page calls a candidate: ``ncnn x2`` is two processes of one thread."""
-    plain, _, processes = candidate.partition(" x")
-    return NAMES[plain] + (f", {processes} processes" if processes else "")
-
-
 class Cell:
     """One network at one batch size on one number of threads: the rows of all candidates."""
 
@@ -56,23 +50,18 @@ class Cell:
 
     @property
     def engine(self) -> str:
-        """The quickest engine, one batch at a time."""
-        return self.best(lambda row: row["engine"] and row["processes"] == 1)
+        """The quickest engine."""
+        return self.best(lambda row: row["engine"])
 
     @property
     def pytorch(self) -> str:
-        """The quickest way that PyTorch has, one batch at a time."""
-        return self.best(lambda row: row["builtin"] and row["processes"] == 1)
+        """The quickest way that PyTorch has."""
+        return self.best(lambda row: row["builtin"])
 
     @property
     def rival(self) -> str:
         """The quicker of both."""
         return min(self.engine, self.pytorch, key=self.ms)
-
-    @property
-    def has_processes(self) -> bool:
-        """Whether candidates ran side by side too."""
-        return any(row["processes"] > 1 for row in self.rows.values())
 
     def gain(self, rival: str, ours: str = "zoo") -> float:
         """How many times a rival's speed ours is."""
@@ -132,9 +121,7 @@ def latencies(cells: Sequence[Cell]) -> list[str]:
         "|---" * 9 + "|",
     ]
     for cell in sorted(cells, key=lambda cell: cell.gain(cell.rival)):
-        named = (
-            f"{spell(cell.ms(name))} ({name_of(name)})" for name in (cell.engine, cell.pytorch)
-        )
+        named = (f"{spell(cell.ms(name))} ({NAMES[name]})" for name in (cell.engine, cell.pytorch))
         facts = [
             cell.network, str(cell.batch), str(cell.threads), spell(cell.ms("zoo")),
             spell(cell.ms("zoo-exact")), *named, spell(cell.ms("eager-nhwc")),
@@ -142,22 +129,6 @@ def latencies(cells: Sequence[Cell]) -> list[str]:
         ]  # fmt: skip
         lines.append(f"| {' | '.join(facts)} |")
     return lines
-
-
-def throughputs(cells: Sequence[Cell]) -> list[str]:
-    """Images a second where each candidate has the better of threads and processes."""
-    lines = ["| network | batch | zoo | the best rival | zoo / rival |", "|---" * 5 + "|"]
-    rows = []
-    for cell in cells:
-        ours = cell.best(lambda row: row["candidate"] in ("zoo", f"zoo x{row['processes']}"))
-        rival = cell.best(lambda row: row["builtin"] or row["engine"])
-        speeds = [
-            f"{cell.rows[name]['images_per_s']:.4g} ({name_of(name)})" for name in (ours, rival)
-        ]
-        gain = cell.rows[ours]["images_per_s"] / cell.rows[rival]["images_per_s"]
-        facts = [cell.network, str(cell.batch), *speeds, f"{gain:.2f}"]
-        rows.append((gain, f"| {' | '.join(facts)} |"))
-    return lines + [line for _, line in sorted(rows)]
 
 
 def tables() -> list[str]:
@@ -178,14 +149,6 @@ def tables() -> list[str]:
         "",
         *latencies(cells),
     ]
-    if side_by_side := [cell for cell in cells if cell.has_processes]:
-        lines += [
-            "",
-            "Images a second on all cores: the better of one process with a thread for each, and "
-            "of as many processes with one thread and a batch each.",
-            "",
-            *throughputs(side_by_side),
-        ]
     if left_out:
         failed = (f"{row['candidate']} on {row['case']} ({row['reason']})" for row in left_out)
         lines += ["", f"Not timed: {'; '.join(dict.fromkeys(failed))}."]
@@ -232,7 +195,7 @@ def draw_cell(axes: Axes, cell: Cell, at: int) -> None:
     for i, (title, name) in enumerate(bars.items()):
         speed, y = cell.gain("eager-nhwc", name), at + (i - 1) * 0.28
         axes.barh(y, speed, 0.28, color=COLOURS[title], label=None if at else title)
-        whose = "" if name == "zoo" else f" {name_of(name)}"
+        whose = "" if name == "zoo" else f" {NAMES[name]}"
         axes.text(speed + 0.05, y, f"{speed:.1f}{whose}", va="center", fontsize=6.5)
 
 

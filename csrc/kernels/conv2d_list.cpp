@@ -92,9 +92,9 @@ bool transposing_loses(const Conv2dParams& p) {
 // weight, turning over what is not in channels_last (oneDNN does not, for 1x1 windows), and a
 // little at each product of a deep sum or of a group, unless it is so narrow that oneDNN's vectors
 // are half empty; less what PyTorch's call costs before it multiplies, and passing over its output
-// again for an activation and for a pool. Fitted to the layers of ResNet-50, ResNeXt, RegNet,
-// MobileNet, ConvNeXt and VGG at batch 1 and 8 in both memory formats (Zen 3 with AVX2, a Xeon with
-// AVX-512).
+// again for an activation and for a pool. Fitted, with ReLU, to the layers of ResNet-50, ResNeXt,
+// RegNet, MobileNet, ConvNeXt and VGG at batch 1 and 8 in both memory formats (Zen 3 with AVX2, a
+// Xeon with AVX-512).
 bool products_lose(const Conv2dParams& p) {
   constexpr double kPacking = 0.3, kTurning = 1.2, kProduct = 0.002, kCall = 25000, kPass = 0.2;
   constexpr double kGroupProduct = 0.003;
