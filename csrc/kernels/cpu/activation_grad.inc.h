@@ -44,7 +44,7 @@ template <Activation kActivation, typename T, typename V>
     const V s = one / sigmoid_denominator(x);
     return grad * (s * fma(x, one - s, one));
   } else if constexpr (kActivation == Activation::gelu) {
-    const V area = half * (one + erf(x * V::broadcast(T(0.70710678118654752440))));
+    const V area = half * twice_normal_cdf(x);
     const V density = exp(x * x * V::broadcast(T(-0.5))) * V::broadcast(T(0.39894228040143267794));
     return grad * fma(x, density, area);
   } else if constexpr (kActivation == Activation::hardswish) {

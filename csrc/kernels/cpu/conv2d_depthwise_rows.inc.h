@@ -43,7 +43,8 @@ struct DepthwiseRows {
     const T* residual;
     T* output;
     int64_t step_h, step_w;  // of the output
-    bool plain;  // the activation is none or ReLU, and the residual's channels are together
+    bool plain;              // the residual's channels, if there is one, are together
+    bool later;  // of a plain one: the activation is not just a limit, and follows by blocks
     T least;     // of the output: 0 for ReLU
   };
   // Of the input, from a row and a column to the next; of the weights, from a tap.
@@ -166,6 +167,7 @@ struct DepthwiseRows {
                            to + c, sum);
           }
         }
+        if (at.later) activate_rows(p.activation, to, P, at.step_w, at.channels);
         from += P * S * steps.column;
         to += P * at.step_w;
         if (residual_at != nullptr) residual_at += P * p.residual.w;
@@ -299,7 +301,8 @@ struct DepthwiseRows {
     at.bias = bias == nullptr ? nullptr : bias + channels.begin;
     at.step_h = step_h;
     at.step_w = step_w;
-    at.plain = is_simple(p.activation) && (residual == nullptr || p.residual.c == 1);
+    at.plain = residual == nullptr || p.residual.c == 1;
+    at.later = at.plain && !is_simple(p.activation);
     at.least = least_of<T>(p.activation);
     const T* const image_in = input + offset(in, image, channels.begin, 0, 0);
     const T* const image_residual =

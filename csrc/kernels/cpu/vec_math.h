@@ -1,6 +1,7 @@
-// exp, tanh and erf of Vec<float>, and of pairs of them, for instruction sets without them: range
-// reduction and polynomials, fitted to float by iteratively reweighted least squares (Lawson's
-// algorithm for the minimax problem). Errors, checked by tests/csrc: a few units in the last place.
+// exp, tanh and the like of Vec<float>, and of pairs of them, for instruction sets without them:
+// range reduction and polynomials, fitted to float by iteratively reweighted least squares
+// (Lawson's algorithm for the minimax problem). Errors, checked by tests/csrc: a few units in the
+// last place.
 #pragma once
 
 #include <cstdint>
@@ -65,20 +66,22 @@ template <typename V>
   return select(greater(a, V::broadcast(0.625f)), large, small);
 }
 
+// Twice the normal distribution's cumulative function, 1 + erf(x / sqrt 2): (Q + x P) / Q, with
+// polynomials P and Q in x^2. Where it is as good as 0 or 2 it is just that.
 template <typename V>
-[[gnu::always_inline]] inline V erf(V x) {
-  // erf(x) / x in x^2 for |x| <= 1, and log(erfc(x)) for 1 <= x <= 4; beyond, erf rounds to 1.
-  constexpr float kSmall[] = {
-      1.1283791065216064f,   -0.3761262595653534f,    0.1128358542919159f,   -0.026853812858462334f,
-      0.005188327748328447f, -0.0008010193123482168f, 7.853857823647559e-05f};
-  constexpr float kLarge[] = {0.0001880381751107052f,  -1.1295784711837769f,
-                              -0.6332198977470398f,    -0.10841856151819229f,
-                              0.02520824782550335f,    -0.00420455913990736f,
-                              0.00044133589835837483f, -2.1686813852284104e-05f};
-  const V a = min(V::broadcast(4.0f), abs(x)), square = x * x;
-  const V small = x * polynomial(square, kSmall);
-  const V large = with_sign(V::broadcast(1.0f) - exp(polynomial(a, kLarge)), x);
-  return select(greater(a, V::broadcast(1.0f)), large, small);
+[[gnu::always_inline]] inline V twice_normal_cdf(V x) {
+  constexpr float kP[] = {0.7978845238685608f,    0.06705772131681442f,    0.009310515597462654f,
+                          0.0003304304846096784f, 1.2598142347997054e-05f, 4.5662954306635584e-08f};
+  constexpr float kQ[] = {1.0f,
+                          0.25071078538894653f,
+                          0.028454845771193504f,
+                          0.0018642968498170376f,
+                          7.233676296891645e-05f,
+                          1.195938011733233e-06f};
+  const V end = V::broadcast(5.54737043f);
+  x = min(end, max(V::zero() - end, x));
+  const V square = x * x, q = polynomial(square, kQ);
+  return max(V::zero(), fma(x, polynomial(square, kP), q)) / q;
 }
 
 }  // namespace

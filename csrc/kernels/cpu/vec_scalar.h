@@ -1,6 +1,6 @@
 // The portable vector: four floats or two doubles, by the vector extension of GCC and clang, so
 // that every processor has it (SSE2 on x86-64). Also the plain definition of what each operation
-// of the other vec_*.h means; exp, tanh and erf come from libm, lane by lane.
+// of the other vec_*.h means; exp, tanh and the like come from libm, lane by lane.
 #pragma once
 
 #include <cstdint>
@@ -106,8 +106,10 @@ struct Vec {
     for (int64_t i = 0; i < kLanes; ++i) x.v[i] = static_cast<T>(__builtin_tanh(x.v[i]));
     return x;
   }
-  friend Vec erf(Vec x) {
-    for (int64_t i = 0; i < kLanes; ++i) x.v[i] = static_cast<T>(__builtin_erf(x.v[i]));
+  friend Vec twice_normal_cdf(Vec x) {
+    for (int64_t i = 0; i < kLanes; ++i) {
+      x.v[i] = static_cast<T>(1 + __builtin_erf(x.v[i] * 0.70710678118654752440));
+    }
     return x;
   }
 };
