@@ -9,6 +9,7 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, listed
+from zoo.ops._types import check_types
 
 _adaptive_avg_pool2d = op("adaptive_avg_pool2d")
 
@@ -31,13 +32,21 @@ def adaptive_avg_pool2d(
     Raises:
         RuntimeError: shapes that do not fit, or a size below 1.
     """
-    single = input.dim() == 3
-    if isinstance(output_size, list | tuple) and None in output_size:
-        pairs = zip(output_size, input.shape[-2:], strict=True)
-        output_size = [own if size is None else size for size, own in pairs]
-    sizes = listed("output_size", output_size)  # type: ignore[arg-type]
-    output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, sizes)
-    return output.squeeze(0) if single else output
+    try:
+        single = input.dim() == 3
+        if isinstance(output_size, list | tuple) and None in output_size:
+            count = len(output_size)
+            _shapes.check(
+                count == 2, "adaptive_avg_pool2d", f"output_size must be two numbers, not {count}"
+            )
+            pairs = zip(output_size, input.shape[-2:], strict=True)
+            output_size = [own if size is None else size for size, own in pairs]
+        sizes = listed("output_size", output_size)  # type: ignore[arg-type]
+        output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, sizes)
+        return output.squeeze(0) if single else output
+    except Exception:
+        check_types(adaptive_avg_pool2d, locals())
+        raise
 
 
 @fake("adaptive_avg_pool2d")
