@@ -197,8 +197,9 @@ void check_weight(const char* op, const at::Tensor& input, const at::Tensor& wei
 
 Packing choose_packing(const char* op, at::IntArrayRef input_size, at::IntArrayRef weight_size,
                        const Conv2dArgs& args, DType dtype) {
-  TORCH_CHECK(input_size.size() == 4 && *std::min_element(input_size.begin(), input_size.end()) >= 0,
-              "zoo::", op, ": input_size must be four numbers (N, C, H, W), not ", input_size);
+  TORCH_CHECK(
+      input_size.size() == 4 && *std::min_element(input_size.begin(), input_size.end()) >= 0,
+      "zoo::", op, ": input_size must be four numbers (N, C, H, W), not ", input_size);
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
   const at::Tensor input = at::empty(input_size, at::TensorOptions(at::kMeta));
   const Conv2dParams params = conv2d_params(op, input, weight_size, std::nullopt, args);

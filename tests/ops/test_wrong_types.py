@@ -97,6 +97,10 @@ def conv(*args: Any, **kwargs: Any) -> Callable[..., Any]:
             "adaptive_avg_pool2d: input must be a Tensor, not 'x'",
         ),
         (
+            lambda x, w, b: ops.adaptive_avg_pool2d(x, b),
+            "adaptive_avg_pool2d: output_size must be a whole number or a pair of them, or None",
+        ),
+        (
             lambda x, w, b: ops.scale_shift(x, 2.0),
             "scale_shift: scale must be a Tensor or None, not 2.0",
         ),

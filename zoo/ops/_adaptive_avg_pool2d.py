@@ -14,9 +14,10 @@ from zoo.ops._types import check_types
 _adaptive_avg_pool2d = op("adaptive_avg_pool2d")
 
 
-def adaptive_avg_pool2d(
-    input: Tensor, output_size: int | list[int | None] | tuple[int | None, int | None]
-) -> Tensor:
+Sizes = int | list[int | None] | tuple[int | None, int | None]
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     """Means over windows that cover the map, as :func:`torch.nn.functional.adaptive_avg_pool2d`.
 
     Output row y of H' is the mean of rows floor(y H / H') to ceil((y + 1) H / H'), likewise

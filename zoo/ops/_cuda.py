@@ -79,10 +79,10 @@ def explain_cuda_conv2d(
             groups,
             str(dtype).removeprefix("torch."),
             activation,
-            bias,
-            residual,
+            bool(bias),
+            bool(residual),
             precision,
-            channels_last,
+            bool(channels_last),
             processors,
             capability,
         )

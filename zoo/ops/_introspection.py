@@ -190,8 +190,8 @@ def explain_conv2d(
             str(dtype).removeprefix("torch."),
             activation,
             precision,
-            packed,
-            channels_last,
+            bool(packed),
+            bool(channels_last),
         )
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error).splitlines()[0]) from None

@@ -56,6 +56,10 @@ def _pair(value: object) -> bool:
     return _whole(value) or (isinstance(value, Sequence) and _whole_numbers(value))
 
 
+def _sizes(value: object) -> bool:
+    return _whole(value) or (isinstance(value, Sequence) and all(map(_or_none(_whole), value)))
+
+
 def _number(value: Any) -> bool:
     try:
         float(value)
@@ -83,6 +87,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Ints": (_pair, _PAIR),
     "Ints | None": (_or_none(_pair), f"{_PAIR}, or None"),
     "Ints | str": (lambda value: isinstance(value, str) or _pair(value), _PAIR),
+    "Sizes": (_sizes, f"{_PAIR}, or None for one"),
     "Sequence[int]": (_whole_numbers, "a sequence of whole numbers"),
     "Sequence[int] | None": (_or_none(_whole_numbers), "a sequence of whole numbers or None"),
     "int": (_whole, "a whole number"),
