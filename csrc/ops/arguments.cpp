@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <string>
@@ -83,11 +84,6 @@ void check_pool_padding(const char* op, const Window& window) {
               "; pad the input beforehand");
 }
 
-void check_dense(const char* op, const char* what, const at::Tensor& tensor) {
-  TORCH_CHECK(tensor.layout() == at::kStrided, "zoo::", op, ": ", what,
-              " must be a dense tensor, not ", tensor.layout(), "; convert it with .to_dense()");
-}
-
 void check_input(const char* op, const at::Tensor& input) {
   check_dense(op, "input", input);
   TORCH_CHECK(input.dim() == 4, "zoo::", op, ": input must have 4 dimensions (N, C, H, W), not ",
@@ -96,6 +92,13 @@ void check_input(const char* op, const at::Tensor& input) {
               ": only the batch may be empty, but input's shape is ", input.sizes());
   TORCH_CHECK(input.size(2) <= kLargest && input.size(3) <= kLargest, "zoo::", op,
               ": input is too large: ", input.sizes());
+}
+
+}  // namespace
+
+void check_dense(const char* op, const char* what, const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.layout() == at::kStrided, "zoo::", op, ": ", what,
+              " must be a dense tensor, not ", tensor.layout(), "; convert it with .to_dense()");
 }
 
 void check_same(const char* op, const char* what, const at::Tensor& tensor,
@@ -107,8 +110,6 @@ void check_same(const char* op, const char* what, const at::Tensor& tensor,
   TORCH_CHECK(tensor.device() == input.device(), "zoo::", op, ": ", what, " is on ",
               tensor.device(), " but input is on ", input.device(), "; move one with .to(device)");
 }
-
-}  // namespace
 
 Activation parse_activation(std::string_view name) {
   for (const auto& [known, activation] : kActivations) {
@@ -196,8 +197,9 @@ void check_weight(const char* op, const at::Tensor& input, const at::Tensor& wei
 
 Packing choose_packing(const char* op, at::IntArrayRef input_size, at::IntArrayRef weight_size,
                        const Conv2dArgs& args, DType dtype) {
-  TORCH_CHECK(input_size.size() == 4, "zoo::", op,
-              ": input_size must be four numbers (N, C, H, W), not ", input_size);
+  TORCH_CHECK(
+      input_size.size() == 4 && *std::min_element(input_size.begin(), input_size.end()) >= 0,
+      "zoo::", op, ": input_size must be four numbers (N, C, H, W), not ", input_size);
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
   const at::Tensor input = at::empty(input_size, at::TensorOptions(at::kMeta));
   const Conv2dParams params = conv2d_params(op, input, weight_size, std::nullopt, args);

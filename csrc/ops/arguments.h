@@ -31,6 +31,11 @@ bool parse_exact(std::string_view name);
 DType dtype_of(const at::Tensor& tensor);
 Strides strides_of(const at::Tensor& tensor);
 
+void check_dense(const char* op, const char* what, const at::Tensor& tensor);
+// The dtype and device of input, and dense.
+void check_same(const char* op, const char* what, const at::Tensor& tensor,
+                const at::Tensor& input);
+
 // The memory format of an output: channels_last if the input or (where there is one) the plain
 // weight is laid out so, otherwise contiguous.
 at::MemoryFormat output_format(const at::Tensor& input);

@@ -221,6 +221,14 @@ def test_an_engine_declines_to_be_held_to_less_than_it_can():
     assert not [line for line in summary_lines(document) if "Resolution" in line]
 
 
+@pytest.mark.parametrize("name", sorted({"avx2", "avx512"} - set(ops.cpu_capabilities())))
+def test_an_instruction_set_that_the_machine_lacks(name):
+    done = CliRunner().invoke(main, ["bench", *TINY, *QUICK, "--cpu-capability", name])
+    assert done.exit_code == 2
+    assert f"--cpu-capability {name}: this machine lacks it; choose of scalar" in done.stderr
+    assert "ZOO_CPU_CAPABILITY" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("value", "names"),
     [

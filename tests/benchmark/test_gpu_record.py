@@ -1,6 +1,5 @@
 """benchmarks/gpu.py: the record of its outcome, and that it does nothing without a GPU."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -12,11 +11,8 @@ FILE = ROOT / "benchmarks" / "gpu.py"
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("gpu_script", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_script):
+    return load_script(FILE)
 
 
 def row(case, candidate, verdict, median):

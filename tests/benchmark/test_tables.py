@@ -1,6 +1,5 @@
 """The tables in the docs are those of the results that are committed."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.mark.parametrize("script", ["make_tables", "make_networks"])
-def test_tables_are_up_to_date(script):
-    spec = importlib.util.spec_from_file_location(script, DOCS / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    for page, text in module.pages().items():
+def test_tables_are_up_to_date(script, load_script):
+    for page, text in load_script(DOCS / f"{script}.py").pages().items():
         assert page.read_text() == text, f"run: python docs/{script}.py"

@@ -1,6 +1,4 @@
-import importlib.util
-from pathlib import Path
-
+import contestants
 import numpy as np
 import pytest
 import torch
@@ -23,12 +21,6 @@ from zoo.benchmark.timing import (
     verdict,
 )
 from zoo.benchmark.worker import copies_to_rotate
-
-_spec = importlib.util.spec_from_file_location(
-    "contestants", Path(__file__).with_name("contestants.py")
-)
-contestants = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(contestants)
 
 QUICK = Plan(rounds=5, block_s=0.0005, patience=1)
 EAGER, EAGER_NHWC = RIVALS[0], RIVALS[1]

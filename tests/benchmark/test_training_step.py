@@ -1,6 +1,5 @@
 """benchmarks/training_step.py: how a step's profile is read."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,8 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "step" / "profiling.py"
 
 
 @pytest.fixture(scope="module")
-def profiling():
-    spec = importlib.util.spec_from_file_location("step_profiling", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def profiling(load_script):
+    return load_script(FILE)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_reference_is_up_to_date(environment):
+def test_reference_is_up_to_date(environment, load_script):
     # In a process of its own: click remembers the help option of a command that another test ran
     # outside of the group, which names it otherwise.
     fresh = subprocess.run(
@@ -25,9 +24,7 @@ def test_reference_is_up_to_date(environment):
         check=True,
     )
     page = (ROOT / "docs" / "cli.md").read_text()
-    spec = importlib.util.spec_from_file_location("make_cli", ROOT / "docs" / "make_cli.py")
-    make_cli = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_cli)
+    make_cli = load_script(ROOT / "docs" / "make_cli.py")
     # Versions of click lay help out differently; the words are the same.
     written = page[page.index(make_cli.MARKER) :]
     assert written.split() == fresh.stdout.split(), "run: python docs/make_cli.py"

@@ -75,6 +75,9 @@ def test_set_cpu_capability(capability: str) -> None:
     assert ops.cpu_capability() == capability
     with pytest.raises(UsageError, match="mmx"):
         ops.set_cpu_capability("mmx")
+    with pytest.raises(TypeError, match="name must be scalar, avx2 or avx512, not None") as error:
+        ops.set_cpu_capability(None)  # type: ignore[arg-type]
+    assert "\n" not in str(error.value)
     assert ops.cpu_capability() == capability
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -29,14 +28,8 @@ WITH_KERNELS = {
 
 
 @pytest.fixture(scope="module")
-def setup_py() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("zoo_setup", ROOT / "setup.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["zoo_setup"] = module  # where its dataclass looks its annotations up
-    spec.loader.exec_module(module)
-    return module
+def setup_py(load_script: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_script(ROOT / "setup.py")
 
 
 # --- setup.py ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ is held to its own maximum, and each output to its own sum |weight| |input|.
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -26,12 +26,9 @@ SHAPES = {  # N, C, H, W, O, kernel, stride, padding, groups
 
 
 @pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
+def benchmark(load_script: Callable[[Path], ModuleType]) -> ModuleType:
     """The script that measures such errors over more layers."""
-    spec = importlib.util.spec_from_file_location("folded_batch_norm", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FILE)
 
 
 @pytest.mark.parametrize("unequal_inputs", [False, True])

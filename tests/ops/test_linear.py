@@ -76,7 +76,7 @@ def test_errors_name_the_shapes() -> None:
         ops.linear_prepack(bias)
     with pytest.raises(RuntimeError, match=r"bias must have shape \[20\]"):
         ops.linear_packed(x, packed, weight.shape, bias[1:])
-    with pytest.raises(RuntimeError, match="conv2d_prepack"):
+    with pytest.raises(RuntimeError, match="linear_prepack"):
         ops.linear_packed(x, packed[1:], weight.shape)
     with pytest.raises(ValueError, match="unknown activation"):
         ops.linear_packed(x, packed, weight.shape, activation="swish")  # type: ignore[arg-type]

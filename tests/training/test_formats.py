@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,15 +13,7 @@ from PIL import Image
 from zoo.cli import main
 
 pytest.importorskip("torchmetrics")
-BUILTIN = Path(__file__).parents[1] / "builtin"
-
-
-def writers(name: str) -> ModuleType:
-    """The tests of a data set, which know how to write one."""
-    spec = importlib.util.spec_from_file_location(f"_{name}", BUILTIN / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+BUILTIN = Path(__file__).parents[1] / "builtin"  # whose tests know how to write the data sets
 
 
 def zoo(*arguments: str) -> Result:
@@ -53,15 +43,15 @@ def through(dataset: str, root: Path, picture: Path, name: str, split: str) -> N
     assert {each["label"] for each in seen["predictions"]} <= classes
 
 
-def test_cifar10(tmp_path):
-    cifar = writers("test_cifar_data")
+def test_cifar10(tmp_path, load_script):
+    cifar = load_script(BUILTIN / "test_cifar_data.py")
     root = cifar.write(tmp_path / "data")
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save("black.png")
     through("cifar10", root, Path("black.png"), "plane", "test")
 
 
-def test_imagenet(tmp_path):
-    imagenet = writers("test_imagenet")
+def test_imagenet(tmp_path, load_script):
+    imagenet = load_script(BUILTIN / "test_imagenet.py")
     root = imagenet.write(tmp_path / "data")
     picture = root / "val" / "ILSVRC2012_val_00000001.JPEG"
     through("imagenet", root, picture, "English setter", "val")

@@ -336,6 +336,7 @@ def _job(
         raise UsageError("--peak alone times no op: say which with --op")
     if peak and header["dtype"] != "float32":
         raise UsageError(f"--peak measures float32: leave out --dtype {header['dtype']}")
+    bench_ops.check_capability(header["cpu_capability"])
     cases = bench_ops.cases(op, set_name, shapes, batch) if op else []
     if op in WEIGHTED_OPS:
         header["activation"] = activation or ("none" if op == "linear" else "relu")

@@ -54,6 +54,21 @@ def check_cuda(op: str | None, dtype: str, cpu_only: Mapping[str, object]) -> No
         raise UsageError("--device cuda takes --dtype float32, float16 or bfloat16, not float64")
 
 
+def check_capability(name: str | None) -> None:
+    """Raise UsageError for an instruction set that this machine lacks."""
+    if name is None:
+        return
+    try:
+        from zoo import ops
+    except ImportError:  # then zoo's candidates are skipped, and say so
+        return
+    known = ops.cpu_capabilities()
+    if name not in known:
+        raise UsageError(
+            f"--cpu-capability {name}: this machine lacks it; choose of {', '.join(known)}"
+        )
+
+
 def installed(rivals: list[str]) -> list[str]:
     """Leave out the engines that are not installed, and say so once."""
     missing = {name: engines.missing_packages(name) for name in rivals if name in ENGINES}

@@ -9,13 +9,15 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, listed
+from zoo.ops._types import check_types
 
 _adaptive_avg_pool2d = op("adaptive_avg_pool2d")
 
 
-def adaptive_avg_pool2d(
-    input: Tensor, output_size: int | list[int | None] | tuple[int | None, int | None]
-) -> Tensor:
+Sizes = int | list[int | None] | tuple[int | None, int | None]
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     """Means over windows that cover the map, as :func:`torch.nn.functional.adaptive_avg_pool2d`.
 
     Output row y of H' is the mean of rows floor(y H / H') to ceil((y + 1) H / H'), likewise
@@ -31,13 +33,21 @@ def adaptive_avg_pool2d(
     Raises:
         RuntimeError: shapes that do not fit, or a size below 1.
     """
-    single = input.dim() == 3
-    if isinstance(output_size, list | tuple) and None in output_size:
-        pairs = zip(output_size, input.shape[-2:], strict=True)
-        output_size = [own if size is None else size for size, own in pairs]
-    sizes = listed("output_size", output_size)  # type: ignore[arg-type]
-    output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, sizes)
-    return output.squeeze(0) if single else output
+    try:
+        single = input.dim() == 3
+        if isinstance(output_size, list | tuple) and None in output_size:
+            count = len(output_size)
+            _shapes.check(
+                count == 2, "adaptive_avg_pool2d", f"output_size must be two numbers, not {count}"
+            )
+            pairs = zip(output_size, input.shape[-2:], strict=True)
+            output_size = [own if size is None else size for size, own in pairs]
+        sizes = listed("output_size", output_size)  # type: ignore[arg-type]
+        output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, sizes)
+        return output.squeeze(0) if single else output
+    except Exception:
+        check_types(adaptive_avg_pool2d, locals())
+        raise
 
 
 @fake("adaptive_avg_pool2d")

@@ -10,6 +10,7 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, named, window_options
+from zoo.ops._types import check_types
 
 Activation = Literal[
     "none",
@@ -68,31 +69,35 @@ def conv2d(
         ValueError: an unknown activation, padding or precision.
         TypeError: a number that is not whole, a name that is not a string.
     """
-    if isinstance(padding, str):
-        input, padding = named_padding(input, weight, stride, padding, dilation)
-    if input.dim() == 3:
-        lifted = residual.unsqueeze(0) if residual is not None else None
-        return conv2d(
-            input.unsqueeze(0),
+    try:
+        if isinstance(padding, str):
+            input, padding = named_padding(input, weight, stride, padding, dilation)
+        if input.dim() == 3:
+            lifted = residual.unsqueeze(0) if residual is not None else None
+            return conv2d(
+                input.unsqueeze(0),
+                weight,
+                bias,
+                stride,
+                padding,
+                dilation,
+                groups,
+                activation=activation,
+                residual=lifted,
+                precision=precision,
+            ).squeeze(0)
+        output: Tensor = _conv2d(
+            input,
             weight,
             bias,
-            stride,
-            padding,
-            dilation,
-            groups,
-            activation=activation,
-            residual=lifted,
-            precision=precision,
-        ).squeeze(0)
-    output: Tensor = _conv2d(
-        input,
-        weight,
-        bias,
-        **window_options(stride, padding, dilation, groups, precision),
-        activation=named("activation", activation),
-        residual=residual,
-    )
-    return output
+            **window_options(stride, padding, dilation, groups, precision),
+            activation=named("activation", activation),
+            residual=residual,
+        )
+        return output
+    except Exception:
+        check_types(conv2d, locals())
+        raise
 
 
 def named_padding(

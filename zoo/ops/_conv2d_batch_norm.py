@@ -12,6 +12,7 @@ from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._introspection import ACTIVATIONS
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, named, window_options
+from zoo.ops._types import check_types
 
 _conv2d_batch_norm = op("conv2d_batch_norm")
 
@@ -65,12 +66,50 @@ def conv2d_batch_norm(
             has no variance; an eps that is not at least 0.
         TypeError: a number that is not whole, a name that is not a string.
     """
-    if isinstance(padding, str):
-        input, padding = named_padding(input, weight, stride, padding, dilation)
-    if input.dim() == 3:
-        lifted = residual.unsqueeze(0) if residual is not None else None
-        output, mean, variance = conv2d_batch_norm(
-            input.unsqueeze(0),
+    try:
+        if isinstance(padding, str):
+            input, padding = named_padding(input, weight, stride, padding, dilation)
+        if input.dim() == 3:
+            lifted = residual.unsqueeze(0) if residual is not None else None
+            output, mean, variance = conv2d_batch_norm(
+                input.unsqueeze(0),
+                weight,
+                bias,
+                stride,
+                padding,
+                dilation,
+                groups,
+                bn_weight=bn_weight,
+                bn_bias=bn_bias,
+                eps=eps,
+                activation=activation,
+                residual=lifted,
+                precision=precision,
+            )
+            return output.squeeze(0), mean, variance
+        _check(
+            input, weight, bias, stride, padding, dilation, groups, bn_weight, bn_bias, eps,
+            activation, residual, precision,
+        )  # fmt: skip
+        if (
+            input.is_cpu
+            and input.dtype in (torch.float32, torch.float64)
+            and not torch.is_autocast_enabled("cpu")
+        ):
+            output, _, mean, variance = _conv2d_batch_norm(
+                input,
+                weight,
+                bias,
+                **window_options(stride, padding, dilation, groups, precision),
+                bn_weight=bn_weight,
+                bn_bias=bn_bias,
+                eps=eps,
+                activation=activation,
+                residual=residual,
+            )
+            return output, mean, variance
+        return reference.conv2d_batch_norm(
+            input,
             weight,
             bias,
             stride,
@@ -81,46 +120,12 @@ def conv2d_batch_norm(
             bn_bias=bn_bias,
             eps=eps,
             activation=activation,
-            residual=lifted,
+            residual=residual,
             precision=precision,
         )
-        return output.squeeze(0), mean, variance
-    _check(
-        input, weight, bias, stride, padding, dilation, groups, bn_weight, bn_bias, eps,
-        activation, residual, precision,
-    )  # fmt: skip
-    if (
-        input.is_cpu
-        and input.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
-    ):
-        output, _, mean, variance = _conv2d_batch_norm(
-            input,
-            weight,
-            bias,
-            **window_options(stride, padding, dilation, groups, precision),
-            bn_weight=bn_weight,
-            bn_bias=bn_bias,
-            eps=eps,
-            activation=activation,
-            residual=residual,
-        )
-        return output, mean, variance
-    return reference.conv2d_batch_norm(
-        input,
-        weight,
-        bias,
-        stride,
-        padding,
-        dilation,
-        groups,
-        bn_weight=bn_weight,
-        bn_bias=bn_bias,
-        eps=eps,
-        activation=activation,
-        residual=residual,
-        precision=precision,
-    )
+    except Exception:
+        check_types(conv2d_batch_norm, locals())
+        raise
 
 
 def _check(
@@ -191,5 +196,8 @@ def _(
     window = (stride, padding, dilation, groups)
     sizes = _shapes.conv2d_sizes(name, input, weight.shape, bias, *window, residual)
     _shapes.check_same(name, "weight", weight, input)
+    for what, vector in (("bn_weight", bn_weight), ("bn_bias", bn_bias)):
+        if vector is not None:
+            _shapes.check_device(name, what, vector, input)
     output = _shapes.empty(sizes, input, like=(input, weight))
     return output, torch.empty_like(output), input.new_empty(sizes[1]), input.new_empty(sizes[1])

@@ -18,6 +18,7 @@ from zoo.ops._conv2d_pool import Pool, pool_options, pooled_sizes
 from zoo.ops._introspection import conv2d_layout
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, named, window_options
+from zoo.ops._types import check_types
 
 _conv2d_prepack = op("conv2d_prepack")
 conv2d_packed_op = op("conv2d_packed")
@@ -47,9 +48,13 @@ def conv2d_prepack(
     Returns a flat tensor of the same dtype, for :func:`conv2d_packed` and
     :func:`conv2d_pool_packed`. It is not differentiable.
     """
-    options = window_options(stride, padding, dilation, 1, precision)
-    packed: Tensor = _conv2d_prepack(weight, groups, **options, input_size=input_size)
-    return packed
+    try:
+        options = window_options(stride, padding, dilation, 1, precision)
+        packed: Tensor = _conv2d_prepack(weight, groups, **options, input_size=input_size)
+        return packed
+    except Exception:
+        check_types(conv2d_prepack, locals())
+        raise
 
 
 def conv2d_packed(
@@ -73,16 +78,20 @@ def conv2d_packed(
     requires grad and gradients are on, and where the weight's layout does not serve the call: one
     of Winograd's with another stride or dilation than 1, or with ``precision="exact"``.
     """
-    output: Tensor = conv2d_packed_op(
-        input,
-        packed_weight,
-        weight_size,
-        bias,
-        **window_options(stride, padding, dilation, groups, precision),
-        activation=named("activation", activation),
-        residual=residual,
-    )
-    return output
+    try:
+        output: Tensor = conv2d_packed_op(
+            input,
+            packed_weight,
+            weight_size,
+            bias,
+            **window_options(stride, padding, dilation, groups, precision),
+            activation=named("activation", activation),
+            residual=residual,
+        )
+        return output
+    except Exception:
+        check_types(conv2d_packed, locals())
+        raise
 
 
 def conv2d_pool_packed(
@@ -106,17 +115,21 @@ def conv2d_pool_packed(
 
     As :func:`conv2d_packed` otherwise.
     """
-    output: Tensor = conv2d_pool_packed_op(
-        input,
-        packed_weight,
-        weight_size,
-        bias,
-        **window_options(stride, padding, dilation, groups, precision),
-        activation=named("activation", activation),
-        pool=named("pool", pool),
-        **pool_options(pool_kernel, pool_stride, pool_padding),
-    )
-    return output
+    try:
+        output: Tensor = conv2d_pool_packed_op(
+            input,
+            packed_weight,
+            weight_size,
+            bias,
+            **window_options(stride, padding, dilation, groups, precision),
+            activation=named("activation", activation),
+            pool=named("pool", pool),
+            **pool_options(pool_kernel, pool_stride, pool_padding),
+        )
+        return output
+    except Exception:
+        check_types(conv2d_pool_packed, locals())
+        raise
 
 
 def _packed_sizes(size: Sequence[int], groups: int) -> dict[str, int]:

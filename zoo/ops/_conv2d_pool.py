@@ -11,6 +11,7 @@ from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, listed, named, window_options
+from zoo.ops._types import check_types
 
 Pool = Literal["max", "avg"]
 
@@ -62,19 +63,23 @@ def conv2d_pool(
         ValueError: an unknown activation, padding, pool or precision.
         TypeError: a number that is not whole, a name that is not a string.
     """
-    if isinstance(padding, str):
-        input, padding = named_padding(input, weight, stride, padding, dilation)
-    single = input.dim() == 3
-    output: Tensor = _conv2d_pool(
-        input.unsqueeze(0) if single else input,
-        weight,
-        bias,
-        **window_options(stride, padding, dilation, groups, precision),
-        activation=named("activation", activation),
-        pool=named("pool", pool),
-        **pool_options(pool_kernel, pool_stride, pool_padding),
-    )
-    return output.squeeze(0) if single else output
+    try:
+        if isinstance(padding, str):
+            input, padding = named_padding(input, weight, stride, padding, dilation)
+        single = input.dim() == 3
+        output: Tensor = _conv2d_pool(
+            input.unsqueeze(0) if single else input,
+            weight,
+            bias,
+            **window_options(stride, padding, dilation, groups, precision),
+            activation=named("activation", activation),
+            pool=named("pool", pool),
+            **pool_options(pool_kernel, pool_stride, pool_padding),
+        )
+        return output.squeeze(0) if single else output
+    except Exception:
+        check_types(conv2d_pool, locals())
+        raise
 
 
 def pool_options(

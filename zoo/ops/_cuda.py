@@ -12,6 +12,7 @@ from zoo.ops._conv2d import Activation, Precision
 from zoo.ops._introspection import Choice
 from zoo.ops._library import extension
 from zoo.ops._shapes import Ints
+from zoo.ops._types import check_types
 
 
 def cuda_kernels() -> list[dict[str, str]]:
@@ -55,8 +56,12 @@ def explain_cuda_conv2d(
         channels_last: whether the input is in channels_last.
 
     Raises:
-        UsageError: shapes that do not fit, an unknown activation or precision.
+        UsageError: shapes or types that do not fit, an unknown activation or precision.
     """
+    try:
+        check_types(explain_cuda_conv2d, locals())
+    except TypeError as error:
+        raise UsageError(str(error)) from None
     for what, size in (("input_size", input_size), ("weight_size", weight_size)):
         if len(size) != 4 or any(extent < 0 for extent in size):
             raise UsageError(f"{what} must be four numbers of at least 0, not {list(size)}")
@@ -74,10 +79,10 @@ def explain_cuda_conv2d(
             groups,
             str(dtype).removeprefix("torch."),
             activation,
-            bias,
-            residual,
+            bool(bias),
+            bool(residual),
             precision,
-            channels_last,
+            bool(channels_last),
             processors,
             capability,
         )

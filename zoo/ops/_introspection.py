@@ -13,6 +13,7 @@ from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, Precision
 from zoo.ops._library import extension
 from zoo.ops._shapes import Ints
+from zoo.ops._types import check_types, shown
 
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 """The activations that the convolutions can end in."""
@@ -59,7 +60,12 @@ def set_cpu_capability(name: str) -> None:
 
     Raises:
         UsageError: there is no such set, or this machine lacks it.
+        TypeError: the name is not a string.
     """
+    if not isinstance(name, str):
+        raise TypeError(
+            f"set_cpu_capability: name must be scalar, avx2 or avx512, not {shown(name)}"
+        )
     try:
         extension.set_cpu_capability(name)
     except ValueError as error:
@@ -164,8 +170,12 @@ def explain_conv2d(
         channels_last: whether the input is in channels_last.
 
     Raises:
-        UsageError: shapes that do not fit, an unknown activation or precision.
+        UsageError: shapes or types that do not fit, an unknown activation or precision.
     """
+    try:
+        check_types(explain_conv2d, locals())
+    except TypeError as error:
+        raise UsageError(str(error)) from None
     for what, size in (("input_size", input_size), ("weight_size", weight_size)):
         if len(size) != 4 or any(extent < 0 for extent in size):
             raise UsageError(f"{what} must be four numbers of at least 0, not {list(size)}")
@@ -180,8 +190,8 @@ def explain_conv2d(
             str(dtype).removeprefix("torch."),
             activation,
             precision,
-            packed,
-            channels_last,
+            bool(packed),
+            bool(channels_last),
         )
     except (RuntimeError, ValueError) as error:
         raise UsageError(str(error).splitlines()[0]) from None

@@ -13,8 +13,17 @@ from zoo.ops._conv2d import Activation
 from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_prepack
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import named
+from zoo.ops._types import check_types
 
 _linear = op("linear")
+
+
+def in_words_of_linear(error: Exception) -> Exception:
+    """The error of the convolution of one pixel that a linear layer is, as that layer's own."""
+    text = str(error)
+    if "conv2d" not in text or type(error) not in (RuntimeError, ValueError, NotImplementedError):
+        return error
+    return type(error)(text.replace("conv2d", "linear").replace(", 1, 1]", "]"))
 
 
 def linear(
@@ -41,10 +50,14 @@ def linear(
         RuntimeError: shapes, dtypes or devices that do not fit.
         ValueError: an unknown activation.
     """
-    output: Tensor = _linear(
-        input, weight, bias, activation=named("activation", activation), residual=residual
-    )
-    return output
+    try:
+        output: Tensor = _linear(
+            input, weight, bias, activation=named("activation", activation), residual=residual
+        )
+        return output
+    except Exception as error:
+        check_types(linear, locals())
+        raise in_words_of_linear(error) from None
 
 
 @fake("linear")
@@ -56,7 +69,28 @@ def _(
     activation: str = "none",
     residual: Tensor | None = None,
 ) -> Any:
-    return input.new_empty([*input.shape[:-1], weight.shape[0]])
+    _shapes.check(
+        weight.dim() == 2 and input.dim() >= 1 and input.shape[-1] == weight.shape[1],
+        "linear",
+        f"a weight of shape {list(weight.shape)} does not fit input's {list(input.shape)}; "
+        "it must be (O, C) for an input of (..., C)",
+    )
+    sizes = [*input.shape[:-1], weight.shape[0]]
+    if residual is not None:
+        _shapes.check(
+            list(residual.shape) == sizes,
+            "linear",
+            f"residual must have the output's shape {sizes}, not {list(residual.shape)}",
+        )
+    pixels = input.new_empty([math.prod(sizes[:-1]), weight.shape[1], 1, 1])
+    try:
+        _shapes.conv2d_sizes("conv2d", pixels, [*weight.shape, 1, 1], bias, 1, 0, 1, 1)
+        if residual is not None:
+            _shapes.check_same("conv2d", "residual", residual, input)
+        _shapes.check_same("conv2d", "weight", weight, input)
+    except RuntimeError as error:
+        raise in_words_of_linear(error) from None
+    return input.new_empty(sizes)
 
 
 def linear_prepack(weight: Tensor) -> Tensor:
@@ -64,13 +98,17 @@ def linear_prepack(weight: Tensor) -> Tensor:
 
     Raises RuntimeError where the weight has no two dimensions, or is empty.
     """
-    _shapes.check(
-        weight.dim() == 2,
-        "linear_prepack",
-        f"weight must have 2 dimensions (O, C), not {weight.dim()}; "
-        f"its shape is {list(weight.shape)}",
-    )
-    return conv2d_prepack(weight[:, :, None, None])
+    try:
+        _shapes.check(
+            weight.dim() == 2,
+            "linear_prepack",
+            f"weight must have 2 dimensions (O, C), not {weight.dim()}; "
+            f"its shape is {list(weight.shape)}",
+        )
+        return conv2d_prepack(weight[:, :, None, None])
+    except Exception as error:
+        check_types(linear_prepack, locals())
+        raise in_words_of_linear(error) from None
 
 
 def linear_packed(
@@ -101,20 +139,27 @@ def linear_packed(
             while gradients are on.
         ValueError: an unknown activation.
     """
-    out, channels = weight_size
-    *batch, last = input.shape or (0,)
-    _shapes.check(
-        last == channels,
-        "linear_packed",
-        f"a weight of shape {list(weight_size)} takes (..., {channels}), "
-        f"but input's shape is {list(input.shape)}",
-    )
-    pixels = input.reshape(math.prod(batch), channels, 1, 1)
-    output: Tensor = conv2d_packed_op(
-        pixels,
-        packed_weight,
-        (out, channels, 1, 1),
-        bias,
-        activation=named("activation", activation),
-    )
-    return output.reshape(*batch, out)
+    try:
+        out, channels = weight_size
+        *batch, last = input.shape or (0,)
+        _shapes.check(
+            last == channels,
+            "linear_packed",
+            f"a weight of shape {list(weight_size)} takes (..., {channels}), "
+            f"but input's shape is {list(input.shape)}",
+        )
+        pixels = input.reshape(math.prod(batch), channels, 1, 1)
+        output: Tensor = conv2d_packed_op(
+            pixels,
+            packed_weight,
+            (out, channels, 1, 1),
+            bias,
+            activation=named("activation", activation),
+        )
+        return output.reshape(*batch, out)
+    except Exception as error:
+        check_types(linear_packed, locals())
+        if len(weight_size) != 2:
+            text = f"weight_size must be two numbers (O, C), not {list(weight_size)}"
+            raise RuntimeError(f"zoo::linear_packed: {text}") from None
+        raise in_words_of_linear(error) from None

@@ -10,6 +10,7 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import Ints, listed, pool2d_options
+from zoo.ops._types import check_types
 
 _max_pool2d = op("max_pool2d")
 _max_pool2d_with_indices = op("max_pool2d_with_indices")
@@ -66,19 +67,23 @@ def max_pool2d(
     Raises:
         RuntimeError: shapes that do not fit.
     """
-    single = input.dim() == 3
-    images = input.unsqueeze(0) if single else input
-    options = pool2d_options(stride, padding, dilation)
-    if ceil_mode:
-        options["ceil_mode"] = True
-    output: Tensor
-    if return_indices:
-        output, indices = _max_pool2d_with_indices(
-            images, listed("kernel_size", kernel_size), **options
-        )
-        return (output.squeeze(0), indices.squeeze(0)) if single else (output, indices)
-    output = _max_pool2d(images, listed("kernel_size", kernel_size), **options)
-    return output.squeeze(0) if single else output
+    try:
+        single = input.dim() == 3
+        images = input.unsqueeze(0) if single else input
+        options = pool2d_options(stride, padding, dilation)
+        if ceil_mode:
+            options["ceil_mode"] = True
+        output: Tensor
+        if return_indices:
+            output, indices = _max_pool2d_with_indices(
+                images, listed("kernel_size", kernel_size), **options
+            )
+            return (output.squeeze(0), indices.squeeze(0)) if single else (output, indices)
+        output = _max_pool2d(images, listed("kernel_size", kernel_size), **options)
+        return output.squeeze(0) if single else output
+    except Exception:
+        check_types(max_pool2d, locals())
+        raise
 
 
 @fake("max_pool2d")
@@ -105,6 +110,6 @@ def _(
     ceil_mode: bool = False,
 ) -> Any:
     output = _shapes.pool2d_output(
-        "max_pool2d_with_indices", input, kernel_size, stride, padding, dilation, ceil_mode
+        "max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode
     )
     return output, torch.empty_like(output, dtype=torch.int64)

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
 from zoo.ops._library import fake, op
 from zoo.ops._shapes import named
+from zoo.ops._types import check_types
 
 _scale_shift = op("scale_shift")
 
@@ -36,8 +38,14 @@ def scale_shift(
         RuntimeError: shapes, dtypes or devices that do not fit.
         ValueError: an unknown activation.
     """
-    output: Tensor = _scale_shift(input, scale, shift, activation=named("activation", activation))
-    return output
+    try:
+        output: Tensor = _scale_shift(
+            input, scale, shift, activation=named("activation", activation)
+        )
+        return output
+    except Exception:
+        check_types(scale_shift, locals())
+        raise
 
 
 @fake("scale_shift")
@@ -48,7 +56,12 @@ def _(
     *,
     activation: str = "none",
 ) -> Any:
-    for operand in (scale, shift):
+    for what, operand in (("scale", scale), ("shift", shift)):
         if operand is not None:
-            operand.expand(input.shape)  # complains of a shape that does not broadcast
+            _shapes.check_same("scale_shift", what, operand, input)
+            try:
+                operand.expand(input.shape)
+            except RuntimeError:
+                text = f"{what} of shape {list(operand.shape)} does not broadcast to input's"
+                raise RuntimeError(f"zoo::scale_shift: {text} {list(input.shape)}") from None
     return torch.empty_like(input)

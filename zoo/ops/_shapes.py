@@ -5,12 +5,15 @@ Messages are the same as there; tests/ops/test_errors.py holds both to it.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._prims_common import suggest_memory_format
+
+from zoo.ops._types import shown
 
 Ints = int | list[int] | tuple[int, ...]
 
@@ -38,7 +41,9 @@ def listed(what: str, values: Ints) -> Sequence[int]:
         return (values, values)
     if isinstance(values, Sequence) and all(map(_whole, values)):
         return values
-    raise TypeError(f"{what} must be a whole number or a pair of them, not {values!r}")
+    if hasattr(values, "__index__"):  # a number of numpy's
+        return (operator.index(values),) * 2
+    raise TypeError(f"{what} must be a whole number or a pair of them, not {shown(values)}")
 
 
 def _whole(value: object) -> bool:
@@ -53,7 +58,7 @@ def named(what: str, value: str) -> str:
     """The value, if it is a string; whether anything has that name is the op's to say."""
     if isinstance(value, str):
         return value
-    raise TypeError(f'{what} must be a name such as "{_NAMES[what]}", not {value!r}')
+    raise TypeError(f'{what} must be a name such as "{_NAMES[what]}", not {shown(value)}')
 
 
 def window_options(
@@ -62,18 +67,18 @@ def window_options(
     """The arguments that differ from their defaults, by name.
 
     Each list that goes to a dispatcher op costs a microsecond or two, which is why defaults stay
-    out of the call.
+    out of the call. Only tuples are held against a pair: numpy's numbers would compare by element.
     """
     options: dict[str, Any] = {}
-    if stride not in (1, (1, 1)):
+    if stride != 1 and not (isinstance(stride, tuple) and stride == (1, 1)):
         options["stride"] = listed("stride", stride)
-    if padding not in (0, (0, 0)):
+    if padding != 0 and not (isinstance(padding, tuple) and padding == (0, 0)):
         options["padding"] = listed("padding", padding)
-    if dilation not in (1, (1, 1)):
+    if dilation != 1 and not (isinstance(dilation, tuple) and dilation == (1, 1)):
         options["dilation"] = listed("dilation", dilation)
     if groups != 1:
         if not _whole(groups):
-            raise TypeError(f"groups must be a whole number, not {groups!r}")
+            raise TypeError(f"groups must be a whole number, not {shown(groups)}")
         options["groups"] = groups
     if precision != "default":
         options["precision"] = named("precision", precision)
@@ -154,6 +159,11 @@ def check_same(op: str, what: str, tensor: Tensor, input: Tensor) -> None:
         f"{what} is {_scalar_type(tensor)} but input is {_scalar_type(input)}; "
         "convert one with .to(dtype)",
     )
+    check_device(op, what, tensor, input)
+
+
+def check_device(op: str, what: str, tensor: Tensor, input: Tensor) -> None:
+    """The device of input."""
     check(
         tensor.device == input.device,
         op,

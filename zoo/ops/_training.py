@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from zoo.ops import _shapes
+from zoo.ops._conv2d_pool import pooled_sizes
 from zoo.ops._library import fake
 from zoo.ops._shapes import Ints
 
@@ -31,12 +32,11 @@ def _(
     precision: str = "default",
 ) -> Any:
     window = (stride, padding, dilation, groups)
-    n, channels, height, width = _shapes.conv2d_sizes(
-        "conv2d_max_pool2", input, weight.shape, bias, *window
-    )
-    size = (n, channels, height // 2, width // 2)
-    output = _rows(size, input)
-    places = (n, height // 2, width // 2, (channels + 7) // 8 * 2)
+    name = "conv2d_pool"  # which is the one that people call
+    sizes = _shapes.conv2d_sizes(name, input, weight.shape, bias, *window)
+    n, channels, height, width = pooled_sizes(name, sizes, 2, (), 0)
+    output = _rows((n, channels, height, width), input)
+    places = (n, height, width, (channels + 7) // 8 * 2)
     return output, input.new_empty(places, dtype=torch.uint8)
 
 

@@ -33,6 +33,7 @@ Tensor conv2d_prepack(const Tensor& weight, int64_t groups, IntArrayRef stride, 
                       IntArrayRef dilation, at::OptionalIntArrayRef input_size,
                       std::string_view precision) {
   const IntArrayRef size = weight.sizes();
+  check_dense("conv2d_prepack", "weight", weight);
   check_weight_size("conv2d_prepack", size, groups);
   parse_exact(precision);
   if (!weight.device().is_cpu() || dtype_of(weight) == DType::other) {

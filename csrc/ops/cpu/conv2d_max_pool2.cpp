@@ -47,13 +47,14 @@ std::tuple<Tensor, Tensor> conv2d_max_pool2(const Tensor& input, const Tensor& w
                                             IntArrayRef padding, IntArrayRef dilation,
                                             int64_t groups, std::string_view activation,
                                             std::string_view precision) {
-  const char* op = "conv2d_max_pool2";
+  const char* op = "conv2d_pool";  // which is the one that people call
   const Conv2dArgs args{stride, padding, dilation, groups, activation, precision};
   const Conv2dParams p = conv2d_params(op, input, weight.sizes(), bias, args);
   check_weight(op, input, weight);
   check_training(op, input, weight, args);
-  TORCH_CHECK(p.out_h > 1 && p.out_w > 1, "zoo::", op, ": a map of ", p.out_h, "x", p.out_w,
-              " is too small for 2x2 windows");
+  const int64_t two = 2, none = 0;
+  Conv2dParams pooled = p;
+  add_pool(pooled, op, {"max", two, {}, none});
   Tensor output = empty_rows(p.batch, p.out_channels, p.out_h / 2, p.out_w / 2, input);
   Tensor where = at::empty({p.batch, p.out_h / 2, p.out_w / 2, where_bytes(p)},
                            input.options().dtype(at::kByte));

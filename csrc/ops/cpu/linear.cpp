@@ -12,13 +12,16 @@ using at::Tensor;
 Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
               std::string_view activation, const OptionalTensor& residual) {
   static const auto op = handle<Conv2d>("zoo::conv2d");
+  check_dense("linear", "input", input);
   TORCH_CHECK(weight.dim() == 2 && input.dim() >= 1 && input.size(-1) == weight.size(1),
-              "linear: a weight of shape ", weight.sizes(), " does not fit input's ", input.sizes(),
-              "; it must be (O, C) for an input of (..., C)");
+              "zoo::linear: a weight of shape ", weight.sizes(), " does not fit input's ",
+              input.sizes(), "; it must be (O, C) for an input of (..., C)");
   at::DimVector sizes(input.sizes());
   sizes.back() = weight.size(0);
   TORCH_CHECK(!residual || residual->sizes() == at::IntArrayRef(sizes),
-              "linear: residual must have the output's shape ", at::IntArrayRef(sizes));
+              "zoo::linear: residual must have the output's shape ", at::IntArrayRef(sizes),
+              ", not ", residual->sizes());
+  if (residual) check_dense("linear", "residual", *residual);
   const auto pixels = [](const Tensor& tensor) {
     const int64_t channels = tensor.size(-1);
     return tensor.reshape(

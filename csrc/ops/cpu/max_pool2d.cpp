@@ -21,9 +21,10 @@ void run(const Pool2dParams& params, const Tensor& input, Tensor& output, Tensor
 }
 
 // The pooled map, and the indices where they are asked for.
-std::tuple<Tensor, Tensor> pool(const char* op, bool with_indices, const Tensor& input,
-                                IntArrayRef kernel_size, IntArrayRef stride, IntArrayRef padding,
-                                IntArrayRef dilation, bool ceil_mode) {
+std::tuple<Tensor, Tensor> pool(bool with_indices, const Tensor& input, IntArrayRef kernel_size,
+                                IntArrayRef stride, IntArrayRef padding, IntArrayRef dilation,
+                                bool ceil_mode) {
+  const char* op = "max_pool2d";  // the one that people call, with indices or without
   Pool2dParams params = pool2d_params(op, input, kernel_size, stride, padding, dilation, ceil_mode);
   if (!takes_pool(op, input)) {
     const auto [output, indices] =
@@ -44,15 +45,13 @@ std::tuple<Tensor, Tensor> pool(const char* op, bool with_indices, const Tensor&
 
 Tensor max_pool2d(const Tensor& input, IntArrayRef kernel_size, IntArrayRef stride,
                   IntArrayRef padding, IntArrayRef dilation, bool ceil_mode) {
-  return std::get<0>(
-      pool("max_pool2d", false, input, kernel_size, stride, padding, dilation, ceil_mode));
+  return std::get<0>(pool(false, input, kernel_size, stride, padding, dilation, ceil_mode));
 }
 
 std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, IntArrayRef kernel_size,
                                                    IntArrayRef stride, IntArrayRef padding,
                                                    IntArrayRef dilation, bool ceil_mode) {
-  return pool("max_pool2d_with_indices", true, input, kernel_size, stride, padding, dilation,
-              ceil_mode);
+  return pool(true, input, kernel_size, stride, padding, dilation, ceil_mode);
 }
 
 }  // namespace

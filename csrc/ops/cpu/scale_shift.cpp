@@ -17,10 +17,8 @@ using OptionalTensor = std::optional<Tensor>;
 
 void check_operand(const char* name, const Tensor& input, const OptionalTensor& operand) {
   if (!operand) return;
-  TORCH_CHECK(operand->scalar_type() == input.scalar_type() && operand->device() == input.device(),
-              "scale_shift: ", name, " is ", operand->scalar_type(), " on ", operand->device(),
-              ", but input is ", input.scalar_type(), " on ", input.device());
-  TORCH_CHECK(at::is_expandable_to(operand->sizes(), input.sizes()), "scale_shift: ", name,
+  check_same("scale_shift", name, *operand, input);
+  TORCH_CHECK(at::is_expandable_to(operand->sizes(), input.sizes()), "zoo::scale_shift: ", name,
               " of shape ", operand->sizes(), " does not broadcast to input's ", input.sizes());
 }
 
@@ -52,6 +50,7 @@ void run(const Tensor& input, const OptionalTensor& scale, const OptionalTensor&
 
 Tensor scale_shift(const Tensor& input, const OptionalTensor& scale, const OptionalTensor& shift,
                    std::string_view activation) {
+  check_dense("scale_shift", "input", input);
   check_operand("scale", input, scale);
   check_operand("shift", input, shift);
   const Activation function = parse_activation(activation);

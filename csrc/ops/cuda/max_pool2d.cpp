@@ -33,7 +33,7 @@ Tensor max_pool2d(const Tensor& input, IntArrayRef kernel_size, IntArrayRef stri
 std::tuple<Tensor, Tensor> max_pool2d_with_indices(const Tensor& input, IntArrayRef kernel_size,
                                                    IntArrayRef stride, IntArrayRef padding,
                                                    IntArrayRef dilation, bool ceil_mode) {
-  const char* op = "max_pool2d_with_indices";
+  const char* op = "max_pool2d";
   pool2d_params(op, input, kernel_size, stride, padding, dilation, ceil_mode);  // checks them
   declined(op, "no kernel for CUDA writes indices");
   return reference_pool(input, kernel_size, stride, padding, dilation, ceil_mode);
