@@ -1,4 +1,4 @@
-"""PyTorch's own two ways, each as its users get the best of it."""
+"""PyTorch's own ways, each as its users get the best of it."""
 
 from __future__ import annotations
 
@@ -39,26 +39,40 @@ def eager(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
 
 
 def inductor(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-    """``torch.compile`` with frozen parameters, compiled for each size by itself.
+    """``torch.compile`` with frozen parameters.
 
     Raises:
         ZooError: there is no C++ compiler.
     """
-    from torch._inductor import cpp_builder, exc
+    import torch._dynamo.config
+    import torch._inductor.config
 
-    try:
-        cpp_builder.get_cpp_compiler()
-    except (exc.InvalidCxxCompiler, OSError):
-        raise ZooError("torch.compile finds no C++ compiler: install g++ or set CXX") from None
-    # It looks for CUDA's headers, and warns where there is no such device.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    _check_compiler("torch.compile")
     turned = copy.deepcopy(module).to(memory_format=torch.channels_last)
-    compiled = torch.compile(turned, dynamic=False, options={"freezing": True})
+    compiled = torch.compile(turned, dynamic=False)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = pytree.tree_map(channels_last, (args, kwargs))
         with torch.no_grad():
             return compiled(*args, **kwargs)
 
-    run(*args, **kwargs)
+    with (
+        # As an option of torch.compile it would be set only once dynamo has made the parameters
+        # inputs, and nothing would be frozen.
+        torch._inductor.config.patch(freezing=True),
+        # Modules of one class share dynamo's cache, and frozen ones an entry each.
+        torch._dynamo.config.patch(recompile_limit=256),
+    ):
+        run(*args, **kwargs)
     return run
+
+
+def _check_compiler(who: str) -> None:
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except (exc.InvalidCxxCompiler, OSError):
+        raise ZooError(f"{who} finds no C++ compiler: install g++ or set CXX") from None
+    # It looks for CUDA's headers, and warns where there is no such device.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

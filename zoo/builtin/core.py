@@ -90,7 +90,6 @@ def zoo_backends() -> list[zoo.Backend]:
         zoo.Backend(
             "inductor",
             prepare="zoo.backends.pytorch:inductor",
-            dynamic=True,
             license=_TORCH_LICENSE,
             summary="torch.compile with frozen parameters, in channels_last; needs a C++ compiler",
         ),
