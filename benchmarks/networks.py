@@ -17,7 +17,7 @@ MODELS = (
     "timm/mobilenetv3_large_100", "timm/efficientnet_b0", "timm/convnext_tiny",
     "timm/regnety_008", "timm/densenet121",
 )  # fmt: skip
-RIVALS = "eager-nhwc,inductor,openvino,onnxruntime,ncnn"
+RIVALS = "eager-nhwc,inductor,aotinductor,openvino,onnxruntime,ncnn"
 ROOT = Path(__file__).parent.parent
 
 

@@ -23,7 +23,8 @@ PAGE, PICTURE = HERE / "optimize.md", HERE / "networks.svg"
 RESULTS = HERE.parent / "benchmarks" / "results" / "networks"
 BEGIN, END = (f"<!-- {word} of what docs/make_networks.py writes -->" for word in ("Begin", "End"))
 NAMES = {
-    "zoo": "zoo", "eager-nhwc": "eager", "inductor": "inductor", "openvino": "OpenVINO",
+    "zoo": "zoo", "eager-nhwc": "eager", "inductor": "inductor",
+    "aotinductor": "AOTInductor", "openvino": "OpenVINO",
     "openvino-throughput": "OpenVINO's streams", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn",
 }  # fmt: skip
 COLOURS = {"zoo": "#2ca25f", "best engine": "#9ecae1", "best of PyTorch": "#fdae6b"}
