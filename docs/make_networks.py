@@ -1,7 +1,8 @@
 """Draws docs/networks.svg and fills docs/optimize.md: ``python docs/make_networks.py``.
 
 Whole networks beside PyTorch and the inference engines, the losing rows first. All of it comes from
-the files in benchmarks/results/networks, which benchmarks/networks.py writes: nothing is measured.
+the files in benchmarks/results, networks and throughput, which benchmarks/networks.py writes:
+nothing is measured.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from zoo.benchmark.names import plain_name
 from zoo.benchmark.stats import geometric_mean
 
 HERE = Path(__file__).parent
 PAGE, PICTURE = HERE / "optimize.md", HERE / "networks.svg"
-RESULTS = HERE.parent / "benchmarks" / "results" / "networks"
+RESULTS = HERE.parent / "benchmarks" / "results"
 BEGIN, END = (f"<!-- {word} of what docs/make_networks.py writes -->" for word in ("Begin", "End"))
 NAMES = {
-    "zoo": "zoo", "eager-nhwc": "eager", "inductor": "inductor", "openvino": "OpenVINO",
+    "zoo": "zoo", "eager-nhwc": "eager", "inductor": "inductor",
+    "aotinductor": "AOTInductor", "openvino": "OpenVINO",
     "openvino-throughput": "OpenVINO's streams", "onnxruntime": "ONNX Runtime", "ncnn": "ncnn",
 }  # fmt: skip
 COLOURS = {"zoo": "#2ca25f", "best engine": "#9ecae1", "best of PyTorch": "#fdae6b"}
@@ -68,9 +71,9 @@ class Cell:
         return self.ms(rival) / self.ms(ours)
 
 
-def read() -> tuple[list[Row], list[Cell], list[Row], list[float]]:
-    """The headers of the files, all cells, what was not timed, and the resolution of each cell."""
-    documents = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+def read(kind: str) -> tuple[list[Row], list[Cell], list[Row], list[float]]:
+    """The headers of a folder, all cells, what was not timed, and the resolution of each cell."""
+    documents = [json.loads(file.read_text()) for file in sorted((RESULTS / kind).glob("*.json"))]
     cells: dict[tuple[str, int], list[Row]] = {}
     for document in documents:
         for row in document["results"]:
@@ -82,7 +85,7 @@ def read() -> tuple[list[Row], list[Cell], list[Row], list[float]]:
 
 
 def spell(ms: float) -> str:
-    """Three digits of a time."""
+    """Three digits of a time or speed."""
     return f"{ms:,.0f}" if ms >= 1000 else f"{ms:.3g}"
 
 
@@ -133,12 +136,9 @@ def latencies(cells: Sequence[Cell]) -> list[str]:
 
 def tables() -> list[str]:
     """What the page says."""
-    headers, cells, left_out, resolutions = read()
-    commits = dict.fromkeys(header["commit"][:9] for header in headers)
+    headers, cells, left_out, resolutions = read("networks")
     lines = [
-        f"On {headers[0]['cpus']} cores of an {headers[0]['cpu']} "
-        f"({headers[0]['processes'][0]['torch_capability']}), float32, at {' and '.join(commits)}. "
-        f"Geometric means of {len(cells)} cells, and the lowest; in brackets with "
+        f"{where(headers)} Geometric means of {len(cells)} cells, and the lowest; in brackets with "
         '`precision="exact"`. The best of PyTorch, measured twice in each cell, differed from '
         f"itself by a factor of {median(resolutions):.2f} (median; at most "
         f"{max(resolutions):.2f}).",
@@ -149,15 +149,59 @@ def tables() -> list[str]:
         "",
         *latencies(cells),
     ]
-    if left_out:
-        failed = (f"{row['candidate']} on {row['case']} ({row['reason']})" for row in left_out)
-        lines += ["", f"Not timed: {'; '.join(dict.fromkeys(failed))}."]
-    return lines
+    return lines + failures(left_out) + throughput()
+
+
+def where(headers: Sequence[Row]) -> str:
+    """The machine and the commits."""
+    commits = dict.fromkeys(header["commit"][:9] for header in headers)
+    return (
+        f"On {headers[0]['cpus']} cores of an {headers[0]['cpu']} "
+        f"({headers[0]['processes'][0]['torch_capability']}), float32, at {' and '.join(commits)}."
+    )
+
+
+def failures(left_out: Sequence[Row]) -> list[str]:
+    """What was not timed."""
+    failed = (f"{row['candidate']} on {row['case']} ({row['reason']})" for row in left_out)
+    return ["", f"Not timed: {'; '.join(dict.fromkeys(failed))}."] if left_out else []
+
+
+def throughput() -> list[str]:
+    """Images per second of one process and of two, by zoo and by ncnn, where there are files."""
+    headers, cells, left_out, resolutions = read("throughput")
+    compared = [cell for cell in cells if any(row["engine"] for row in cell.rows.values())]
+    if not compared:
+        return []
+
+    def ours(cell: Cell) -> str:
+        return cell.best(lambda row: plain_name(row["candidate"]) == "zoo")
+
+    def gain(cell: Cell) -> float:
+        return cell.gain(cell.engine, ours(cell))
+
+    ways = ["zoo", "zoo x2", "ncnn", "ncnn x2"]
+    lines = [
+        "",
+        "Batches of eight: images per second of one process with two threads, and of two processes "
+        "with one thread and a batch each (x2); the last column compares the better of zoo's with "
+        f"the better of ncnn's. {where(headers)} Geometric mean "
+        f"{geometric_mean(list(map(gain, compared))):.2f}; what was measured twice differed from "
+        f"itself by a factor of {median(resolutions):.2f} (median; at most "
+        f"{max(resolutions):.2f}).",
+        "",
+        f"| network | {' | '.join(ways)} | zoo / ncnn |",
+        "|---" * (len(ways) + 2) + "|",
+    ]
+    for cell in sorted(compared, key=gain):
+        speeds = [spell(cell.rows[way]["images_per_s"]) if way in cell.rows else "" for way in ways]
+        lines.append(f"| {cell.network} | {' | '.join(speeds)} | {gain(cell):.2f} |")
+    return lines + failures(left_out)
 
 
 def draw() -> None:
     """Write the picture: speed beside eager's, a panel for each batch size and thread count."""
-    headers, cells, *_ = read()
+    headers, cells, *_ = read("networks")
     mpl.rcParams["svg.hashsalt"] = "zoo"
     mpl.rcParams["svg.fonttype"] = "none"
     gains: dict[str, list[float]] = {}

@@ -201,6 +201,7 @@ class Backend:
         prepare: target of that function; it imports the engine.
         requires: names of the modules that must be installed, for ``zoo list-backends``.
         dynamic: ``run`` takes inputs of other sizes too; otherwise it is prepared anew for each.
+        auto: ``zoo.optimize(backend="auto")`` tries it; not for what takes minutes to prepare.
         license: SPDX identifier of the engine's licence.
         summary: a line that says what it is.
     """
@@ -209,6 +210,7 @@ class Backend:
     prepare: str
     requires: tuple[str, ...] = ()
     dynamic: bool = False
+    auto: bool = True
     license: str | None = None
     summary: str = ""
 

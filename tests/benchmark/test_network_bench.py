@@ -98,12 +98,10 @@ def test_processes_side_by_side():
 
 
 def test_inductor_and_the_core_are_the_builtins():
-    assert [c.name for c in choose(["inductor", "eager"])] == [
-        "zoo",
-        "zoo-exact",
-        "eager",
-        "inductor",
-    ]
+    chosen = choose(["aotinductor", "inductor", "eager"])
+    names = ["zoo", "zoo-exact", "eager", "inductor", "aotinductor"]
+    assert [c.name for c in chosen] == names
+    assert [c.name for c in chosen if c.builtin] == names[2:]
     assert [c.name for c in choose([]) if c.builtin or c.engine] == []
     (slow,) = [c for c in choose(["slow"]) if c.engine]
     assert slow.target == "engines:slow"

@@ -1,9 +1,13 @@
-"""PyTorch's own two ways, each as its users get the best of it."""
+"""PyTorch's own ways, each as its users get the best of it."""
 
 from __future__ import annotations
 
 import copy
 import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,26 +43,93 @@ def eager(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
 
 
 def inductor(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
-    """``torch.compile`` with frozen parameters, compiled for each size by itself.
+    """``torch.compile`` with frozen parameters.
 
     Raises:
         ZooError: there is no C++ compiler.
     """
-    from torch._inductor import cpp_builder, exc
+    import torch._dynamo.config
+    import torch._inductor.config
 
-    try:
-        cpp_builder.get_cpp_compiler()
-    except (exc.InvalidCxxCompiler, OSError):
-        raise ZooError("torch.compile finds no C++ compiler: install g++ or set CXX") from None
-    # It looks for CUDA's headers, and warns where there is no such device.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    _check_compiler("torch.compile")
     turned = copy.deepcopy(module).to(memory_format=torch.channels_last)
-    compiled = torch.compile(turned, dynamic=False, options={"freezing": True})
+    compiled = torch.compile(turned, dynamic=False)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         args, kwargs = pytree.tree_map(channels_last, (args, kwargs))
         with torch.no_grad():
             return compiled(*args, **kwargs)
 
-    run(*args, **kwargs)
+    with (
+        # As an option of torch.compile it would be set only once dynamo has made the parameters
+        # inputs, and nothing would be frozen.
+        torch._inductor.config.patch(freezing=True),
+        # Modules of one class share dynamo's cache, and frozen ones an entry each.
+        torch._dynamo.config.patch(recompile_limit=256),
+    ):
+        run(*args, **kwargs)
     return run
+
+
+def aotinductor(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+    """The exported graph with frozen parameters, compiled by AOTInductor and loaded again.
+
+    Raises:
+        ZooError: there is no C++ compiler.
+    """
+    import torch._inductor.config
+
+    _check_compiler("AOTInductor")
+    turned = copy.deepcopy(module).to(memory_format=torch.channels_last)
+    args, kwargs = pytree.tree_map(_as_compiled, (args, kwargs))
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        exported = torch.export.export(turned, args, kwargs)
+        # Elsewhere the library, which holds the weights, would stay in inductor's cache.
+        with torch._inductor.config.patch({"aot_inductor.output_path": folder}):
+            package = torch._inductor.aoti_compile_and_package(
+                exported,
+                package_path=f"{folder}/network.pt2",
+                inductor_configs={"freezing": True},
+            )
+        # It unpacks the package, and would leave that behind if the process were killed.
+        with _temporary_files_in(folder):
+            loaded = torch._inductor.aoti_load_package(package)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = pytree.tree_map(_as_compiled, (args, kwargs))
+        with torch.no_grad():
+            return loaded(*args, **kwargs)
+
+    return run
+
+
+def _as_compiled(leaf: Any) -> Any:
+    """A tensor in the layout that AOTInductor's code takes for granted."""
+    return (
+        leaf.contiguous() if isinstance(leaf, Tensor) and leaf.dim() != 4 else channels_last(leaf)
+    )
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Have C++ make its temporary files in a folder."""
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+
+
+def _check_compiler(who: str) -> None:
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except (exc.InvalidCxxCompiler, OSError):
+        raise ZooError(f"{who} finds no C++ compiler: install g++ or set CXX") from None
+    # It looks for CUDA's headers, and warns where there is no such device.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

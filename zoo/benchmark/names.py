@@ -40,6 +40,7 @@ NETWORK_RIVALS = {
     "eager": "PyTorch as it is, NCHW",
     "eager-nhwc": "PyTorch in channels_last",
     "inductor": "torch.compile with frozen parameters, channels_last",
+    "aotinductor": "torch.export and AOTInductor with frozen parameters, channels_last",
 }
 """For whole networks; the other backends of ``zoo list-backends`` are their engines."""
 

@@ -71,7 +71,7 @@ def zoo_augmentations() -> list[zoo.Augmentation]:
 
 @zoo.hookimpl
 def zoo_backends() -> list[zoo.Backend]:
-    """zoo's own plans, and PyTorch's two ways."""
+    """zoo's own plans, and PyTorch's ways."""
     return [
         zoo.Backend(
             "zoo",
@@ -90,9 +90,16 @@ def zoo_backends() -> list[zoo.Backend]:
         zoo.Backend(
             "inductor",
             prepare="zoo.backends.pytorch:inductor",
-            dynamic=True,
             license=_TORCH_LICENSE,
             summary="torch.compile with frozen parameters, in channels_last; needs a C++ compiler",
+        ),
+        zoo.Backend(
+            "aotinductor",
+            prepare="zoo.backends.pytorch:aotinductor",
+            auto=False,
+            license=_TORCH_LICENSE,
+            summary="the exported graph by AOTInductor, frozen, in channels_last; needs a C++ "
+            "compiler, and a minute for a large network",
         ),
     ]
 

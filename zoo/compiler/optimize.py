@@ -66,8 +66,9 @@ def optimize(
             that the module's ``pretrained_cfg`` or ``default_cfg`` names.
         example_kwargs: inputs by name.
         backend: what runs it, one of ``zoo list-backends``; "auto" measures those that are
-            installed on the example and takes the fastest of those whose results are right.
-            ``tried`` of the result says what came of each.
+            installed on the example (but for AOTInductor, which compiles for a minute or more) and
+            takes the fastest of those whose results are right. ``tried`` of the result says what
+            came of each.
         precision: of zoo's backend: "exact" avoids Winograd's convolutions.
         tune: of zoo's backend: "measure" times each convolution in the network by zoo's kernels,
             without Winograd's method, and by oneDNN, and takes the fastest. What it finds is kept
@@ -89,7 +90,7 @@ def optimize(
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
     kwargs = dict(example_kwargs or {})
     if backend == "auto":
-        chosen = backends.usable()
+        chosen = {name: spec for name, spec in backends.usable().items() if spec.auto}
     else:
         # zoo's own is there even where the user has blocked all plugins.
         chosen = {backend: _OWN if backend == _OWN.name else backends.find(backend)}

@@ -16,6 +16,7 @@ _TARGETS = {
     "eager": "zoo.backends.pytorch:plain",
     "eager-nhwc": "zoo.backends.pytorch:eager",
     "inductor": "zoo.backends.pytorch:inductor",
+    "aotinductor": "zoo.backends.pytorch:aotinductor",
 }
 
 
