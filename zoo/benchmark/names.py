@@ -39,7 +39,7 @@ NETWORK_OURS = {
 NETWORK_RIVALS = {
     "eager": "PyTorch as it is, NCHW",
     "eager-nhwc": "PyTorch in channels_last",
-    "inductor": "torch.compile with frozen parameters, channels_last",
+    "inductor": "torch.compile, channels_last, parameters frozen or not: what is faster",
     "aotinductor": "torch.export and AOTInductor with frozen parameters, channels_last",
 }
 """For whole networks; the other backends of ``zoo list-backends`` are their engines."""

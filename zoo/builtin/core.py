@@ -91,7 +91,7 @@ def zoo_backends() -> list[zoo.Backend]:
             "inductor",
             prepare="zoo.backends.pytorch:inductor",
             license=_TORCH_LICENSE,
-            summary="torch.compile with frozen parameters, in channels_last; needs a C++ compiler",
+            summary="torch.compile, parameters frozen or not, channels_last; needs a C++ compiler",
         ),
         zoo.Backend(
             "aotinductor",
