@@ -26,6 +26,8 @@ Window adaptive_window(const Pool2dParams& p, int64_t y, int64_t x) {
 // Of the input's size if given, and random in all else.
 template <typename T>
 void run_case(Random& random, const KernelTable& table, Pool kind, const Shape* size = nullptr) {
+  // Windows side by side, as high as all the map, of maps that follow each other in memory.
+  const bool stacked = size == nullptr && random.chance(0.1);
   Pool2dParams p;
   Window& w = p.window;
   do {
@@ -48,7 +50,10 @@ void run_case(Random& random, const KernelTable& table, Pool kind, const Shape* 
     w.stride_w = random.chance(0.7) ? w.stride_h : random.whole(1, 4);
     w.pad_h = random.whole(0, w.kernel_h / 2);
     w.pad_w = random.whole(0, w.kernel_w / 2);
-    if (kind == Pool::max && random.chance(0.3)) {
+    if (stacked) {
+      w.stride_h = w.kernel_h, w.pad_h = 0;
+      p.in_h = w.kernel_h * random.whole(1, 9);
+    } else if (kind == Pool::max && random.chance(0.3)) {
       w.dilation_h = random.whole(1, 3), w.dilation_w = random.whole(1, 3);
     }
     const bool ceil_mode = random.chance(0.5);
@@ -57,7 +62,7 @@ void run_case(Random& random, const KernelTable& table, Pool kind, const Shape* 
   } while (p.out_h <= 0 || p.out_w <= 0);
   p.count_include_pad = random.chance(0.5);
   p.divisor_override = random.chance(0.2) ? random.pick<int64_t>({1, 3, -2}) : 0;
-  if (kind == Pool::avg && random.chance(0.2)) {
+  if (kind == Pool::avg && !stacked && random.chance(0.2)) {
     p.adaptive = true, p.divisor_override = 0, w = {};
     p.out_h = random.whole(1, p.in_h + 2), p.out_w = random.whole(1, p.in_w + 2);
   }
@@ -66,6 +71,10 @@ void run_case(Random& random, const KernelTable& table, Pool kind, const Shape* 
   const Shape out_shape{p.batch, p.channels, p.out_h, p.out_w};
   p.input = random_strides(random, in_shape, true);
   p.output = random_strides(random, out_shape, false);
+  if (stacked) {
+    p.input = {p.channels * p.in_h * p.in_w, p.in_h * p.in_w, p.in_w, 1};
+    p.output = {p.channels * p.out_h * p.out_w, p.out_h * p.out_w, p.out_w, 1};
+  }
   Tensor<T> input(in_shape, p.input, std::numeric_limits<T>::quiet_NaN());
   Tensor<T> output(out_shape, p.output, T(-12345));
   Tensor<int64_t> indices(out_shape, p.output, -7);
@@ -98,7 +107,9 @@ void run_case(Random& random, const KernelTable& table, Pool kind, const Shape* 
                                      const double value = input.at(n, c, h, v);
                                      return Value{value, std::abs(value)};
                                    });
-    const double eps = sizeof(T) == 4 ? 1e-6 : 1e-14;
+    // A row of a window is one running sum, and so are the rows.
+    const int64_t steps = std::max<int64_t>(16, window.kernel_h + window.kernel_w);
+    const double eps = (sizeof(T) == 4 ? 1e-6 : 1e-14) * static_cast<double>(steps) / 16;
     const double bound = kind == Pool::max                   ? 0
                          : std::isfinite(expected.magnitude) ? eps * expected.magnitude
                                                              : eps;

@@ -127,20 +127,20 @@ struct Direct {
     }
   }
 
-  // The same of a panel's channels alone, which lie together.
-  [[gnu::noinline]] void fill_panel_line(const T* row, int64_t w0, int64_t panel, T* line) const {
+  // The same of a piece's channels alone, which lie together.
+  [[gnu::noinline]] void fill_piece(const T* row, int64_t w0, int64_t piece, T* line) const {
     if (row == nullptr) return zero(line, plan.line);
     const int64_t begin = clamp(-w0, 0, plan.in_columns);
     const int64_t end = clamp(p.in_w - w0, begin, plan.in_columns);
-    zero(line, begin * kPanel);
-    const T* from = row + (w0 + begin) * p.input.w + panel * kPanel;
-    for (int64_t x = begin; x < end; ++x, from += p.input.w)
-      gather(line + x * kPanel, from, 1, kPanel);
-    zero(line + end * kPanel, (plan.in_columns - end) * kPanel);
+    const int64_t c = plan.piece_channels;
+    zero(line, begin * c);
+    const T* from = row + (w0 + begin) * p.input.w + piece * c;
+    for (int64_t x = begin; x < end; ++x, from += p.input.w) gather(line + x * c, from, 1, c);
+    zero(line + end * c, (plan.in_columns - end) * c);
   }
 
-  // The input of a block; returns where that of its first output is.
-  const T* lines(int64_t image, Range ys, Range xs, int32_t thread) const {
+  // The input of a block, or what one piece sees of it; returns where that of its first output is.
+  const T* lines(int64_t image, Range ys, Range xs, int64_t piece, int32_t thread) const {
     const Window& w = p.window;
     const int64_t h0 = ys.begin * w.stride_h - w.pad_h, w0 = xs.begin * w.stride_w - w.pad_w;
     if (plan.in_place) return input + offset(p.input, image, 0, h0, w0);
@@ -149,10 +149,8 @@ struct Direct {
     for (int64_t r = 0; r < rows; ++r) {
       const bool inside = h0 + r >= 0 && h0 + r < p.in_h;
       const T* const row = inside ? input + image * p.input.n + (h0 + r) * p.input.h : nullptr;
-      if (narrow_groups()) {
-        for (int64_t panel = 0; panel < plan.panels; ++panel) {
-          fill_panel_line(row, w0, panel, to + panel * plan.panel + r * plan.line);
-        }
+      if (plan.cut) {
+        fill_piece(row, w0, piece, to + r * plan.line);
       } else {
         fill_line(row, w0, to + r * plan.line);
       }
@@ -247,7 +245,7 @@ struct Direct {
 
   void unit(int64_t image, Range ys, Range xs, Range panels, const Target<T>& target,
             int32_t thread) const {
-    const T* const lines_of_all = lines(image, ys, xs, thread);
+    const T* seen = nullptr;
     DirectRow<T> row;
     row.depth = plan.depth;
     row.offsets = offsets();
@@ -266,9 +264,11 @@ struct Direct {
       const int64_t filters =
           narrow_groups() ? kPanel
                           : lesser(kPanel, (group + 1) * (p.out_channels / p.groups) - first);
-      const T* const x =
-          lines_of_all + (narrow_groups() ? panel * plan.panel
-                                          : group * (p.in_channels / p.groups) * plan.channel);
+      const int64_t piece = panel / plan.piece_panels;
+      if (panel == panels.begin || (plan.cut && panel % plan.piece_panels == 0)) {
+        seen = lines(image, ys, xs, piece, thread);
+      }
+      const T* const x = seen + (plan.cut ? 0 : piece * plan.piece);
       const T* const weights = narrow_groups() ? group_weights() : weight;
       alignas(64) T shift[kPanel] = {};
       if (bias != nullptr) {

@@ -8,6 +8,21 @@
 namespace zoo {
 namespace {
 
+// Where rows of windows begin below each other as in one tall map, all maps are one.
+inline Pool2dParams join_maps(Pool2dParams p) {
+  const Window& w = p.window;
+  const auto stacked = [&](const Strides& s, int64_t rows) {
+    return s.c == rows * s.h && (p.batch == 1 || s.n == p.channels * s.c);
+  };
+  if (!p.adaptive && w.pad_h == 0 && (w.kernel_h - 1) * w.dilation_h < w.stride_h &&
+      p.in_h == p.out_h * w.stride_h && stacked(p.input, p.in_h) && stacked(p.output, p.out_h)) {
+    p.in_h *= p.batch * p.channels;
+    p.out_h *= p.batch * p.channels;
+    p.batch = p.channels = 1;
+  }
+  return p;
+}
+
 template <typename T, bool kMax>
 void run_pool2d(const Pool2dParams& p, const T* input, T* output, int64_t* indices,
                 const Parallel& parallel) {
@@ -23,16 +38,19 @@ void run_pool2d(const Pool2dParams& p, const T* input, T* output, int64_t* indic
         }
       });
     }
-    if (PlanePooling<T, kMax>::takes(p)) {
-      const PlanePooling<T, kMax> planes{pooling, p};
-      const int64_t rows = p.batch * p.channels * p.out_h;
+    using Planes = PlanePooling<T, kMax>;
+    if (Planes::takes(p)) {
+      const Pool2dParams q = join_maps(p);
+      const Pooling<T> each{q, input, 0, {output, q.output}, nullptr};
+      const Planes planes{each, q};
+      const int64_t rows = q.batch * q.channels * q.out_h;
       return parallel_for(parallel, rows, [&](int64_t begin, int64_t end, int32_t) {
         for (int64_t i = begin; i < end;) {
-          const int64_t map = i / p.out_h, y = i % p.out_h, stop = lesser(p.out_h, y + end - i);
-          if (p.adaptive) {
-            planes.adaptive_plane(map / p.channels, map % p.channels, {y, stop});
+          const int64_t map = i / q.out_h, y = i % q.out_h, stop = lesser(q.out_h, y + end - i);
+          if (q.adaptive) {
+            planes.adaptive_plane(map / q.channels, map % q.channels, {y, stop});
           } else {
-            planes.plane(map / p.channels, map % p.channels, {y, stop});
+            planes.plane(map / q.channels, map % q.channels, {y, stop});
           }
           i += stop - y;
         }

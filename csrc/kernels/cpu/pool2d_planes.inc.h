@@ -19,6 +19,13 @@ struct PlanePooling {
 
   const Pooling<T>& pooling;
   const Pool2dParams& p;
+  const Range whole = whole_rows(p);
+
+  // Output rows whose windows are inside the map.
+  static Range whole_rows(const Pool2dParams& p) {
+    const Window& w = p.window;
+    return interior(p.out_h, p.in_h, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h);
+  }
 
   // Columns that a window spans.
   static int64_t span(const Window& w) { return (w.kernel_w - 1) * w.dilation_w + 1; }
@@ -32,9 +39,11 @@ struct PlanePooling {
   static V neutral() { return kMax ? V::broadcast(-__builtin_inf()) : V::zero(); }
   static V join(V a, V b) { return kMax ? max(a, b) : a + b; }
 
-  // Joins n columns of `rows` rows (R, if not 0) that are `step` apart. Says whether it met NaN.
+  // Joins n columns of `rows` rows (R, if not 0) that are `step` apart, and as much below it, each
+  // `next` and `pitch` on, to `lines` lines in all. Says whether it met NaN.
   template <int R>
-  static bool join_rows(const T* from, int64_t rows, int64_t step, int64_t n, T* to) {
+  static bool join_rows(const T* from, int64_t rows, int64_t step, int64_t n, T* to,
+                        int64_t lines = 1, int64_t next = 0, int64_t pitch = 0) {
     auto met = is_nan(V::zero());
     const auto column = [&](const T* tap, auto load) {
       V best = load(tap);
@@ -52,9 +61,11 @@ struct PlanePooling {
       met = V::either(met, nan);
       return select(nan, V::broadcast(__builtin_nanf("")), best);
     };
-    int64_t w = 0;
-    for (; w + kLanes <= n; w += kLanes) column(from + w, LoadAll<T>{}).store(to + w);
-    if (w < n) column(from + w, LoadFirst<T>{n - w}).store(to + w);
+    for (; lines > 0; --lines, from += next, to += pitch) {
+      int64_t w = 0;
+      for (; w + kLanes <= n; w += kLanes) column(from + w, LoadAll<T>{}).store(to + w);
+      if (w < n) column(from + w, LoadFirst<T>{n - w}).store(to + w);
+    }
     return kMax && V::any(met);
   }
 
@@ -101,25 +112,32 @@ struct PlanePooling {
     return one ? join_columns<0, 1, kNan> : join_columns<0, 2, kNan>;
   }
 
-  // Joins the rows of the windows of row y at columns [x0, x1), with what is outside of the map
-  // around them. Says whether it met NaN.
-  bool fill(const T* map, int64_t y, int64_t x0, int64_t x1, T* to) const {
+  // Joins the rows of windows at columns [x0, x1), with what is outside of the map around them:
+  // those of the first output row, and of the rows below that see as many. Returns the row behind
+  // them, and says whether it met NaN.
+  int64_t fill(const T* map, Range ys, int64_t x0, int64_t x1, T* to, int64_t pitch,
+               bool& nan) const {
     const Window& w = p.window;
-    const Range rows = pooling.taps_h(y);
+    const Range rows = pooling.taps_h(ys.begin);
     const int64_t count = rows.end - rows.begin;
     const int64_t start = pooling.start_w(x0), stop = pooling.start_w(x1 - 1) + span(w);
     const int64_t w0 = larger(start, 0), w1 = lesser(stop, p.in_w);
-    for (int64_t i = start; i < w0; ++i) to[i - start] = kMax ? -T(__builtin_inf()) : T(0);
-    const bool empty = count == 0 || w0 >= w1;
-    bool nan = false;
+    const bool empty = count == 0 || w0 >= w1, padded = w0 != start || w1 != stop;
+    // What spills over a line's end must not meet the padding of the next one.
+    const bool apart = !padded || pitch - (stop - start) >= kLanes;
+    const bool many = apart && !empty && ys.begin >= whole.begin && ys.begin < whole.end;
+    const int64_t lines = many ? lesser(ys.end, whole.end) - ys.begin : 1;
     if (!empty) {
       const auto join = count == 2 ? join_rows<2> : count == 3 ? join_rows<3> : join_rows<0>;
-      const int64_t h0 = pooling.start_h(y) + rows.begin * w.dilation_h;
-      nan = join(map + h0 * p.input.h + w0, count, w.dilation_h * p.input.h, w1 - w0,
-                 to + w0 - start);
+      const int64_t h0 = pooling.start_h(ys.begin) + rows.begin * w.dilation_h;
+      nan |= join(map + h0 * p.input.h + w0, count, w.dilation_h * p.input.h, w1 - w0,
+                  to + w0 - start, lines, w.stride_h * p.input.h, pitch);
     }
-    for (int64_t i = empty ? w0 : w1; i < stop; i += kLanes) neutral().store(to + i - start);
-    return nan;
+    for (int64_t line = 0; padded && line < lines; ++line, to += pitch) {
+      for (int64_t i = start; i < w0; ++i) to[i - start] = kMax ? -T(__builtin_inf()) : T(0);
+      for (int64_t i = empty ? w0 : w1; i < stop; i += kLanes) neutral().store(to + i - start);
+    }
+    return ys.begin + lines;
   }
 
   // Output rows of one map, means over windows of several sizes.
@@ -173,7 +191,9 @@ struct PlanePooling {
       for (int64_t y0 = ys.begin; y0 < ys.end; y0 += batch) {
         const int64_t y1 = lesser(y0 + batch, ys.end);
         bool nan = false;
-        for (int64_t y = y0; y < y1; ++y) nan |= fill(map, y, x0, x1, buffer + (y - y0) * pitch);
+        for (int64_t y = y0; y < y1;) {
+          y = fill(map, {y, y1}, x0, x1, buffer + (y - y0) * pitch, pitch, nan);
+        }
         const auto join_columns = nan ? careful : plain;
         if (flat) {
           join(join_columns, buffer, y0, 0, (y1 - y0) * p.out_w);

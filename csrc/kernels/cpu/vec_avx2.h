@@ -41,9 +41,9 @@ struct Vec<float> {
     return {
         _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), _MM_SHUFFLE(3, 1, 2, 0)))};
   }
-  friend Vec permute(Vec x, const int32_t* places) {
+  friend Vec permute(Vec x, const int32_t* places) {  // of a place the last two bits count
     const __m256i from = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(places));
-    return {_mm256_permutevar8x32_ps(x.v, from)};
+    return {_mm256_permutevar_ps(x.v, from)};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
   void stream(float* p) const { _mm256_stream_ps(p, v); }

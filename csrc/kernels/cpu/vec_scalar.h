@@ -46,7 +46,7 @@ struct Vec {
     }
     return r;
   }
-  // Lane i is x[places[i]].
+  // Lane i is x[places[i]], which is of the same half of the vector.
   friend Vec permute(Vec x, const int32_t* places) {
     Vec r;
     for (int64_t i = 0; i < kLanes; ++i) r.v[i] = x.v[places[i]];
