@@ -89,8 +89,10 @@ def measure(
 
 
 def _teller(job: object) -> Callable[[str], None]:
-    """Tells who is being prepared, which may take a minute each."""
-    return lambda name: note(f"{job}: preparing {name}")
+    """Tells who is being prepared, which may take minutes, and when the rounds begin."""
+    from zoo.benchmark.timing import CONTROL
+
+    return lambda name: note(f"{job}: preparing {name}" if name != CONTROL else f"{job}: measuring")
 
 
 def _quickest(rows: list[dict[str, Any]]) -> str:

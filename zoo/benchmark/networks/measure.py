@@ -130,7 +130,7 @@ def measure(
     """Prepare, check and time the candidates on one network.
 
     Args:
-        progress: is told who is prepared.
+        progress: is told who is prepared, at last ``CONTROL`` when the rounds begin.
         watch: is told the seconds per call of each round.
 
     Returns:
@@ -177,7 +177,7 @@ def measure(
         by_name = {candidate.name: candidate for candidate in candidates}
         builtins = [name for name in runs if by_name[name].builtin]
         twin = min(builtins or runs, key=seconds.__getitem__)
-        progress(CONTROL)
+        progress(f"{twin} again")
         try:
             everyone = {**runs, CONTROL: start(by_name[twin])}
         except LeftOut as left:
@@ -185,6 +185,7 @@ def measure(
         calls[CONTROL] = calls[twin]
         for run in everyone.values():
             run.blocks.clear()  # of finding out how many calls to make
+        progress(CONTROL)
         timings = time_interleaved(everyone, calls, plan, watch)
         for name in list(runs):
             try:
