@@ -224,6 +224,9 @@ _CIFAR = """
     1,3,32,32,16,3,1,1   1,16,32,32,16,3,1,1   1,16,32,32,32,3,2,1   1,32,16,16,32,3,1,1
     1,32,16,16,64,3,2,1  1,64,8,8,64,3,1,1
 """  # the Keras tutorial's small CNN, then ResNet-20 (He et al. 2015, section 4.2)
+_VIT = """
+    1,3,224,224,768,16,16,0  1,3,224,224,192,16,16,0  1,3,224,224,96,4,4,0
+"""  # patches of ViT-B/16 and DeiT-Ti (Dosovitskiy et al. 2020), of Swin-T and ConvNeXt-T
 
 SETS: dict[str, dict[str, str]] = {
     "conv2d": {
@@ -233,6 +236,7 @@ SETS: dict[str, dict[str, str]] = {
         "depthwise": _DEPTHWISE,
         "resnext": _RESNEXT,
         "cifar": _CIFAR,
+        "vit": _VIT,
     },
     "conv2d_pool": {
         "resnet": "1,3,224,224,64,7,2,3+max3s2",
@@ -275,7 +279,7 @@ SETS: dict[str, dict[str, str]] = {
 }
 """op -> set name -> its cases, as ``--shape`` takes them, at batch 1."""
 
-SET_NAMES = ("resnet", "vgg", "mobilenet", "depthwise", "resnext", "cifar")
+SET_NAMES = ("resnet", "vgg", "mobilenet", "depthwise", "resnext", "cifar", "vit")
 
 
 def cases_of_set(op: str, name: str, batches: Sequence[int] = (1,)) -> list[Case]:
