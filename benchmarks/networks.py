@@ -30,6 +30,7 @@ def main() -> None:
     )
     parser.add_argument("--threads", help="separated by commas (default: 1,2; with --throughput 2)")
     parser.add_argument("--models", default=",".join(MODELS), help="separated by commas")
+    parser.add_argument("--rivals", default=RIVALS, help=f"separated by commas (default: {RIVALS})")
     parser.add_argument(
         "--throughput", action="store_true", help="zoo and ncnn in several processes too"
     )
@@ -51,7 +52,7 @@ def main() -> None:
             if options.throughput:
                 cases = ["--batch", "8", "--rivals", "ncnn", "--throughput"]
             else:
-                rivals = RIVALS + ",openvino-throughput" * (threads != "1")
+                rivals = options.rivals + ",openvino-throughput" * (threads != "1")
                 cases = ["--batch", "1,8", "--rivals", rivals]
             command = [
                 "bench", "--model", model, *cases, "--threads", threads,
