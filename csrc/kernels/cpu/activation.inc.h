@@ -23,9 +23,7 @@ template <Activation kActivation, typename T, typename V>
   if constexpr (kActivation == Activation::sigmoid) return one / sigmoid_denominator(x);
   if constexpr (kActivation == Activation::tanh) return tanh(x);
   if constexpr (kActivation == Activation::silu) return x / sigmoid_denominator(x);
-  if constexpr (kActivation == Activation::gelu) {
-    return x * V::broadcast(T(0.5)) * twice_normal_cdf(x);
-  }
+  if constexpr (kActivation == Activation::gelu) return x * normal_cdf(x);
   if constexpr (kActivation == Activation::hardswish) {
     return x * (clamp06<T>(x + V::broadcast(T(3))) * V::broadcast(T(1.0 / 6)));
   }

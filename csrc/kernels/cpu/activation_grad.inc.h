@@ -44,9 +44,8 @@ template <Activation kActivation, typename T, typename V>
     const V s = one / sigmoid_denominator(x);
     return grad * (s * fma(x, one - s, one));
   } else if constexpr (kActivation == Activation::gelu) {
-    const V area = half * twice_normal_cdf(x);
     const V density = exp(x * x * V::broadcast(T(-0.5))) * V::broadcast(T(0.39894228040143267794));
-    return grad * fma(x, density, area);
+    return grad * fma(x, density, normal_cdf(x));
   } else if constexpr (kActivation == Activation::hardswish) {
     const V three = V::broadcast(T(3));
     const V middle = grad * fma(x, V::broadcast(T(1.0 / 3)), half);

@@ -66,22 +66,26 @@ template <typename V>
   return select(greater(a, V::broadcast(0.625f)), large, small);
 }
 
-// Twice the normal distribution's cumulative function, 1 + erf(x / sqrt 2): (Q + x P) / Q, with
-// polynomials P and Q in x^2. Where it is as good as 0 or 2 it is just that.
+// The normal distribution's cumulative function: for x < 0 a quotient of polynomials in -x that has
+// a fourfold root where the function is as good as 0, so that it keeps its digits where it is
+// small; for x > 0 what is left to 1.
 template <typename V>
-[[gnu::always_inline]] inline V twice_normal_cdf(V x) {
-  constexpr float kP[] = {0.7978845238685608f,    0.06705772131681442f,    0.009310515597462654f,
-                          0.0003304304846096784f, 1.2598142347997054e-05f, 4.5662954306635584e-08f};
-  constexpr float kQ[] = {1.0f,
-                          0.25071078538894653f,
-                          0.028454845771193504f,
-                          0.0018642968498170376f,
-                          7.233676296891645e-05f,
-                          1.195938011733233e-06f};
-  const V end = V::broadcast(5.54737043f);
-  x = min(end, max(V::zero() - end, x));
-  const V square = x * x, q = polynomial(square, kQ);
-  return max(V::zero(), fma(x, polynomial(square, kP), q)) / q;
+[[gnu::always_inline]] inline V normal_cdf(V x) {
+  constexpr float kAbove[] = {0.0002801022201310843f, -0.00020267216314096004f,
+                              5.60439148102887e-05f, -7.006520263530547e-06f,
+                              3.336773488626932e-07f};
+  constexpr float kBelow[] = {1.0f,
+                              -0.5410673022270203f,
+                              0.3556857109069824f,
+                              -0.11479306221008301f,
+                              0.0368611142039299f,
+                              -0.006227272097021341f,
+                              0.0008809766732156277f};
+  const V end = V::broadcast(6.5f), a = min(end, abs(x));
+  V root = end - a;
+  root = root * root;
+  const V below = root * root * polynomial(a, kAbove) / polynomial(a, kBelow);
+  return select(greater(x, V::zero()), V::broadcast(1.0f) - below, below);
 }
 
 }  // namespace

@@ -106,9 +106,9 @@ struct Vec {
     for (int64_t i = 0; i < kLanes; ++i) x.v[i] = static_cast<T>(__builtin_tanh(x.v[i]));
     return x;
   }
-  friend Vec twice_normal_cdf(Vec x) {
+  friend Vec normal_cdf(Vec x) {
     for (int64_t i = 0; i < kLanes; ++i) {
-      x.v[i] = static_cast<T>(1 + __builtin_erf(x.v[i] * 0.70710678118654752440));
+      x.v[i] = static_cast<T>(__builtin_erfc(x.v[i] * -0.70710678118654752440) * 0.5);
     }
     return x;
   }
