@@ -442,14 +442,6 @@ def test_what_scalar_means_for_rivals_is_said():
     assert "NNPACK has nothing below AVX2" in done.stdout
 
 
-@pytest.mark.skipif("avx512" in ops.cpu_capabilities(), reason="this machine has every level")
-def test_a_cpu_capability_that_the_machine_lacks_is_named():
-    done = bench(*TINY, *QUICK, "--rivals", "none", "--cpu-capability", "avx512")
-    assert done.returncode == 2
-    assert 'lacks "avx512"' in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_help_names_the_candidates_and_imports_no_torch():
     script = (
         "import sys; from zoo.cli import main\n"
