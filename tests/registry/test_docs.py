@@ -52,7 +52,7 @@ def test_every_hook_is_documented_with_its_arguments() -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    [*{cls for classes in HOOKS.values() for cls in classes}, zoo.Weights],
+    [*dict.fromkeys(cls for classes in HOOKS.values() for cls in classes), zoo.Weights],
     ids=lambda spec: spec.__name__,
 )
 def test_every_field_of_a_spec_is_documented(spec: type) -> None:
