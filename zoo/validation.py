@@ -190,6 +190,7 @@ _RULES: dict[type, dict[str, _Rule]] = {
             _tuple_of(lambda name: isinstance(name, str) and name.isidentifier()),
         ),
         "dynamic": _Rule("a bool", lambda value: isinstance(value, bool)),
+        "auto": _Rule("a bool", lambda value: isinstance(value, bool)),
         "license": _text.or_none(),
         "summary": _Rule("a str", lambda value: isinstance(value, str)),
     },

@@ -36,6 +36,7 @@ WRONG: list[tuple[type, str, list[Any]]] = [
     (zoo.Backend, "prepare", ["a", None]),
     (zoo.Backend, "requires", ["onnx", ["onnx"], ("onnx.helper",), (3,), None]),
     (zoo.Backend, "dynamic", [1, None]),
+    (zoo.Backend, "auto", [1, None]),
     (zoo.Backend, "license", ["", 3]),
     (zoo.Backend, "summary", [None, 3]),
     (zoo.Command, "target", ["a", None]),
