@@ -30,7 +30,9 @@ def main() -> None:
     )
     parser.add_argument("--threads", help="separated by commas (default: 1,2; with --throughput 2)")
     parser.add_argument("--models", default=",".join(MODELS), help="separated by commas")
-    parser.add_argument("--rivals", default=RIVALS, help=f"separated by commas (default: {RIVALS})")
+    parser.add_argument(
+        "--rivals", help=f"separated by commas (default: {RIVALS}; with --throughput ncnn)"
+    )
     parser.add_argument(
         "--throughput", action="store_true", help="zoo and ncnn in several processes too"
     )
@@ -40,7 +42,9 @@ def main() -> None:
         "benchmarks/results/throughput, which are for processors with AVX2)",
     )  # fmt: skip
     options = parser.parse_args()
-    kind, least = ("throughput", "2") if options.throughput else ("networks", "1,2")
+    kind, least, others = (
+        ("throughput", "2", "ncnn") if options.throughput else ("networks", "1,2", RIVALS)
+    )
     folder = options.output or Path("benchmarks/results", kind)
     (ROOT / folder).mkdir(parents=True, exist_ok=True)
     for threads in (options.threads or least).split(","):
@@ -49,10 +53,11 @@ def main() -> None:
             if (ROOT / file).exists():
                 continue
             print(file, file=sys.stderr)
+            rivals = options.rivals or others
             if options.throughput:
-                cases = ["--batch", "8", "--rivals", "ncnn", "--throughput"]
+                cases = ["--batch", "8", "--rivals", rivals, "--throughput"]
             else:
-                rivals = options.rivals + ",openvino-throughput" * (threads != "1")
+                rivals += ",openvino-throughput" * (threads != "1")
                 cases = ["--batch", "1,8", "--rivals", rivals]
             command = [
                 "bench", "--model", model, *cases, "--threads", threads,

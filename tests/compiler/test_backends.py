@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 import zoo
 from zoo import backends
 from zoo.backends import prepared
-from zoo.backends.pytorch import compiled
+from zoo.backends.pytorch import _faster, compiled
 from zoo.compiler import PlanError
 from zoo.compiler.optimize import difference
 from zoo.registry import load_target
@@ -199,6 +200,17 @@ def test_inductor() -> None:
     assert fast.reason is None
     with torch.no_grad():
         assert close(fast(x), model(x))
+
+
+def test_the_quicker_of_two_ways() -> None:
+    def quick() -> None:
+        pass
+
+    def slow() -> None:
+        time.sleep(0.002)
+
+    assert _faster(slow, quick, (), {}) is quick
+    assert _faster(quick, slow, (), {}) is quick
 
 
 @NEEDS_COMPILER
