@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "calls.h"
 #include "cuda_bindings.h"
 #include "kernels/conv2d_list.h"
 #include "kernels/dispatch.h"
@@ -180,6 +181,7 @@ double peak_read(const py::array_t<float, py::array::c_style>& data, int64_t pas
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.doc() = "zoo's compiled ops and what is known about them.";
+  zoo::calls::bind(m);
   zoo::plan::bind(m);
   zoo::cuda::bind(m);
   m.def("build_info", &zoo::build_info);

@@ -16,11 +16,9 @@ from zoo import ops
 from zoo.nn._batch_norm import conv2d_batch_norm, is_plain
 from zoo.ops import reference
 from zoo.ops._conv2d import named_padding
-from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_pool_packed_op
-from zoo.ops._conv2d_pool import pool_options
 from zoo.ops._introspection import conv2d_layout, has_conv2d_kernels
 from zoo.ops._origin import Origin, counts_changes
-from zoo.ops._shapes import Ints, window_options
+from zoo.ops._shapes import Ints
 
 PoolName = Literal["max2", "avg2", "max3s2"]
 
@@ -315,7 +313,7 @@ class FusedConv2d(nn.Module):
 
     def _layout(self, input: Tensor, options: dict[str, Any]) -> str:
         """The packed weight's layout that is the fastest for such an input."""
-        window = (options.get("stride", 1), options.get("padding", 0), options.get("dilation", 1))
+        window = (options["stride"], options["padding"], options["dilation"])
         conv = self.conv
         return conv2d_layout(
             input.shape, conv.weight.shape, *window, conv.groups, input.dtype, self.precision
@@ -341,7 +339,6 @@ class FusedConv2d(nn.Module):
             padding = (top, left)
         origin = Origin(tensors)
         window = (conv.stride, padding, conv.dilation)
-        options = window_options(*window, conv.groups, self.precision)
         with torch.inference_mode(False), torch.no_grad():
             folded, bias = self._folded()
             packed = ops.conv2d_prepack(
@@ -349,12 +346,24 @@ class FusedConv2d(nn.Module):
             )
             # Without a BatchNorm this is conv's own parameter, which must not become one here.
             bias = None if bias is None else bias.detach()
-        options["activation"] = self.activation
-        op = conv2d_packed_op
+        options: dict[str, Any] = {
+            "stride": conv.stride,
+            "padding": padding,
+            "dilation": conv.dilation,
+            "groups": conv.groups,
+            "activation": self.activation,
+            "precision": self.precision,
+        }
+        op: Callable[..., Tensor] = ops.conv2d_packed
         if self.pool is not None:
-            op = conv2d_pool_packed_op
+            op = ops.conv2d_pool_packed
             pool, kernel, stride, pool_padding = _POOLS[self.pool]
-            options |= {"pool": pool, **pool_options(kernel, stride, pool_padding)}
+            options |= {
+                "pool": pool,
+                "pool_kernel": kernel,
+                "pool_stride": stride,
+                "pool_padding": pool_padding,
+            }
         self.packed_weight, self.packed_bias = packed, bias
         self._plan = _Plan(
             op,

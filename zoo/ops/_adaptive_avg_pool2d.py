@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed
+from zoo.ops._shapes import Ints
 from zoo.ops._types import check_types
 
 _adaptive_avg_pool2d = op("adaptive_avg_pool2d")
@@ -42,8 +42,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
             )
             pairs = zip(output_size, input.shape[-2:], strict=True)
             output_size = [own if size is None else size for size, own in pairs]
-        sizes = listed("output_size", output_size)  # type: ignore[arg-type]
-        output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, sizes)
+        output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, output_size)
         return output.squeeze(0) if single else output
     except Exception:
         check_types(adaptive_avg_pool2d, locals())

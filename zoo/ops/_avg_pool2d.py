@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed, pool2d_options
+from zoo.ops._shapes import Ints
 from zoo.ops._types import check_types
 
 _avg_pool2d = op("avg_pool2d")
@@ -42,15 +42,14 @@ def avg_pool2d(
     """
     try:
         single = input.dim() == 3
-        options = pool2d_options(stride, padding)
-        if ceil_mode:
-            options["ceil_mode"] = True
-        if not count_include_pad:
-            options["count_include_pad"] = False
-        if divisor_override is not None:
-            options["divisor_override"] = divisor_override
         output: Tensor = _avg_pool2d(
-            input.unsqueeze(0) if single else input, listed("kernel_size", kernel_size), **options
+            input.unsqueeze(0) if single else input,
+            kernel_size,
+            () if stride is None else stride,
+            padding,
+            ceil_mode,
+            count_include_pad,
+            divisor_override,
         )
         return output.squeeze(0) if single else output
     except Exception:

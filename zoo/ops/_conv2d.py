@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, named, window_options
+from zoo.ops._shapes import Ints
 from zoo.ops._types import check_types
 
 Activation = Literal[
@@ -90,9 +90,13 @@ def conv2d(
             input,
             weight,
             bias,
-            **window_options(stride, padding, dilation, groups, precision),
-            activation=named("activation", activation),
-            residual=residual,
+            stride,
+            padding,
+            dilation,
+            groups,
+            activation,
+            residual,
+            precision,
         )
         return output
     except Exception:

@@ -11,7 +11,7 @@ from zoo.ops import _shapes, reference
 from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._introspection import ACTIVATIONS
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, named, window_options
+from zoo.ops._shapes import Ints, named
 from zoo.ops._types import check_types
 
 _conv2d_batch_norm = op("conv2d_batch_norm")
@@ -100,12 +100,16 @@ def conv2d_batch_norm(
                 input,
                 weight,
                 bias,
-                **window_options(stride, padding, dilation, groups, precision),
-                bn_weight=bn_weight,
-                bn_bias=bn_bias,
-                eps=eps,
-                activation=activation,
-                residual=residual,
+                stride,
+                padding,
+                dilation,
+                groups,
+                bn_weight,
+                bn_bias,
+                eps,
+                activation,
+                residual,
+                precision,
             )
             return output, mean, variance
         return reference.conv2d_batch_norm(

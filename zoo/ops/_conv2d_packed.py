@@ -14,15 +14,15 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, Precision
-from zoo.ops._conv2d_pool import Pool, pool_options, pooled_sizes
+from zoo.ops._conv2d_pool import Pool, pooled_sizes
 from zoo.ops._introspection import conv2d_layout
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, named, window_options
+from zoo.ops._shapes import Ints
 from zoo.ops._types import check_types
 
 _conv2d_prepack = op("conv2d_prepack")
-conv2d_packed_op = op("conv2d_packed")
-conv2d_pool_packed_op = op("conv2d_pool_packed")
+_conv2d_packed = op("conv2d_packed")
+_conv2d_pool_packed = op("conv2d_pool_packed")
 
 _LANES = 32  # kPanel in csrc/kernels/table.h
 
@@ -49,8 +49,9 @@ def conv2d_prepack(
     :func:`conv2d_pool_packed`. It is not differentiable.
     """
     try:
-        options = window_options(stride, padding, dilation, 1, precision)
-        packed: Tensor = _conv2d_prepack(weight, groups, **options, input_size=input_size)
+        packed: Tensor = _conv2d_prepack(
+            weight, groups, stride, padding, dilation, input_size, precision
+        )
         return packed
     except Exception:
         check_types(conv2d_prepack, locals())
@@ -79,14 +80,18 @@ def conv2d_packed(
     of Winograd's with another stride or dilation than 1, or with ``precision="exact"``.
     """
     try:
-        output: Tensor = conv2d_packed_op(
+        output: Tensor = _conv2d_packed(
             input,
             packed_weight,
             weight_size,
             bias,
-            **window_options(stride, padding, dilation, groups, precision),
-            activation=named("activation", activation),
-            residual=residual,
+            stride,
+            padding,
+            dilation,
+            groups,
+            activation,
+            residual,
+            precision,
         )
         return output
     except Exception:
@@ -116,15 +121,21 @@ def conv2d_pool_packed(
     As :func:`conv2d_packed` otherwise.
     """
     try:
-        output: Tensor = conv2d_pool_packed_op(
+        output: Tensor = _conv2d_pool_packed(
             input,
             packed_weight,
             weight_size,
             bias,
-            **window_options(stride, padding, dilation, groups, precision),
-            activation=named("activation", activation),
-            pool=named("pool", pool),
-            **pool_options(pool_kernel, pool_stride, pool_padding),
+            stride,
+            padding,
+            dilation,
+            groups,
+            activation,
+            pool,
+            pool_kernel,
+            () if pool_stride is None else pool_stride,
+            pool_padding,
+            precision,
         )
         return output
     except Exception:

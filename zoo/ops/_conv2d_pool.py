@@ -10,7 +10,7 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed, named, window_options
+from zoo.ops._shapes import Ints
 from zoo.ops._types import check_types
 
 Pool = Literal["max", "avg"]
@@ -71,29 +71,21 @@ def conv2d_pool(
             input.unsqueeze(0) if single else input,
             weight,
             bias,
-            **window_options(stride, padding, dilation, groups, precision),
-            activation=named("activation", activation),
-            pool=named("pool", pool),
-            **pool_options(pool_kernel, pool_stride, pool_padding),
+            stride,
+            padding,
+            dilation,
+            groups,
+            activation,
+            pool,
+            pool_kernel,
+            () if pool_stride is None else pool_stride,
+            pool_padding,
+            precision,
         )
         return output.squeeze(0) if single else output
     except Exception:
         check_types(conv2d_pool, locals())
         raise
-
-
-def pool_options(
-    pool_kernel: Ints, pool_stride: Ints | None, pool_padding: Ints
-) -> dict[str, Sequence[int]]:
-    """The pool's arguments that differ from their defaults, by name."""
-    options: dict[str, Sequence[int]] = {}
-    if pool_kernel != 2:
-        options["pool_kernel"] = listed("pool_kernel", pool_kernel)
-    if pool_stride is not None:
-        options["pool_stride"] = listed("pool_stride", pool_stride)
-    if pool_padding != 0:
-        options["pool_padding"] = listed("pool_padding", pool_padding)
-    return options
 
 
 def pooled_sizes(

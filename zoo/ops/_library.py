@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch.compiler import is_compiling
+
+from zoo.ops._shapes import listed
 
 try:
     from zoo import _C as extension
@@ -25,9 +28,31 @@ __all__ = ["extension", "fake", "op"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def op(name: str) -> Any:
-    """The overload ``zoo::name``, called without a look-up each time."""
-    return getattr(torch.ops.zoo, name).default
+def op(name: str) -> Callable[..., Any]:
+    """``zoo::name`` as a function that takes all its arguments, in the schema's order.
+
+    One number is taken for a pair. The call goes by compiled code that knows the types
+    (csrc/calls.cpp); where that does not know an argument, or where torch.compile or torch.export
+    trace, by the overload.
+    """
+    call = getattr(extension, name)
+    overload = getattr(torch.ops.zoo, name).default
+    parameters = overload._schema.arguments
+    pairs = [(i, each.name) for i, each in enumerate(parameters) if each.N == 2]
+    positional = [each.kwarg_only for each in parameters].count(False)
+    names = [each.name for each in parameters[positional:]]
+
+    def run(*arguments: Any) -> Any:
+        if not is_compiling():
+            output = call(*arguments)
+            if output is not NotImplemented:
+                return output
+        given = list(arguments)
+        for i, what in pairs:
+            given[i] = listed(what, given[i])
+        return overload(*given[:positional], **dict(zip(names, given[positional:], strict=True)))
+
+    return run
 
 
 def fake(name: str) -> Callable[[Function], Function]:

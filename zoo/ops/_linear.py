@@ -10,9 +10,8 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
-from zoo.ops._conv2d_packed import conv2d_packed_op, conv2d_prepack
+from zoo.ops._conv2d_packed import conv2d_packed, conv2d_prepack
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import named
 from zoo.ops._types import check_types
 
 _linear = op("linear")
@@ -51,9 +50,7 @@ def linear(
         ValueError: an unknown activation.
     """
     try:
-        output: Tensor = _linear(
-            input, weight, bias, activation=named("activation", activation), residual=residual
-        )
+        output: Tensor = _linear(input, weight, bias, activation, residual)
         return output
     except Exception as error:
         check_types(linear, locals())
@@ -149,12 +146,8 @@ def linear_packed(
             f"but input's shape is {list(input.shape)}",
         )
         pixels = input.reshape(math.prod(batch), channels, 1, 1)
-        output: Tensor = conv2d_packed_op(
-            pixels,
-            packed_weight,
-            (out, channels, 1, 1),
-            bias,
-            activation=named("activation", activation),
+        output = conv2d_packed(
+            pixels, packed_weight, (out, channels, 1, 1), bias, activation=activation
         )
         return output.reshape(*batch, out)
     except Exception as error:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import Ints, listed, pool2d_options
+from zoo.ops._shapes import Ints
 from zoo.ops._types import check_types
 
 _max_pool2d = op("max_pool2d")
@@ -70,16 +70,12 @@ def max_pool2d(
     try:
         single = input.dim() == 3
         images = input.unsqueeze(0) if single else input
-        options = pool2d_options(stride, padding, dilation)
-        if ceil_mode:
-            options["ceil_mode"] = True
+        window = (kernel_size, () if stride is None else stride, padding, dilation, ceil_mode)
         output: Tensor
         if return_indices:
-            output, indices = _max_pool2d_with_indices(
-                images, listed("kernel_size", kernel_size), **options
-            )
+            output, indices = _max_pool2d_with_indices(images, *window)
             return (output.squeeze(0), indices.squeeze(0)) if single else (output, indices)
-        output = _max_pool2d(images, listed("kernel_size", kernel_size), **options)
+        output = _max_pool2d(images, *window)
         return output.squeeze(0) if single else output
     except Exception:
         check_types(max_pool2d, locals())

@@ -10,7 +10,6 @@ from torch import Tensor
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
 from zoo.ops._library import fake, op
-from zoo.ops._shapes import named
 from zoo.ops._types import check_types
 
 _scale_shift = op("scale_shift")
@@ -39,9 +38,7 @@ def scale_shift(
         ValueError: an unknown activation.
     """
     try:
-        output: Tensor = _scale_shift(
-            input, scale, shift, activation=named("activation", activation)
-        )
+        output: Tensor = _scale_shift(input, scale, shift, activation)
         return output
     except Exception:
         check_types(scale_shift, locals())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,38 +59,6 @@ def named(what: str, value: str) -> str:
     if isinstance(value, str):
         return value
     raise TypeError(f'{what} must be a name such as "{_NAMES[what]}", not {shown(value)}')
-
-
-def window_options(
-    stride: Ints, padding: Ints, dilation: Ints, groups: int = 1, precision: str = "default"
-) -> dict[str, Any]:
-    """The arguments that differ from their defaults, by name.
-
-    Each list that goes to a dispatcher op costs a microsecond or two, which is why defaults stay
-    out of the call. Only tuples are held against a pair: numpy's numbers would compare by element.
-    """
-    options: dict[str, Any] = {}
-    if stride != 1 and not (isinstance(stride, tuple) and stride == (1, 1)):
-        options["stride"] = listed("stride", stride)
-    if padding != 0 and not (isinstance(padding, tuple) and padding == (0, 0)):
-        options["padding"] = listed("padding", padding)
-    if dilation != 1 and not (isinstance(dilation, tuple) and dilation == (1, 1)):
-        options["dilation"] = listed("dilation", dilation)
-    if groups != 1:
-        if not _whole(groups):
-            raise TypeError(f"groups must be a whole number, not {shown(groups)}")
-        options["groups"] = groups
-    if precision != "default":
-        options["precision"] = named("precision", precision)
-    return options
-
-
-def pool2d_options(stride: Ints | None, padding: Ints, dilation: Ints = 1) -> dict[str, Any]:
-    """The same for a pool, whose stride is as large as its window where it is None."""
-    options = window_options(1, padding, dilation)
-    if stride is not None:
-        options["stride"] = listed("stride", stride)
-    return options
 
 
 def pair(op: str, what: str, values: Ints, least: int) -> tuple[int, int]:
