@@ -26,6 +26,7 @@ def conv(*args: Any, **kwargs: Any) -> Callable[..., Any]:
         (conv(activation=None), 'activation must be a name such as "none", not None'),
         (conv(precision=None), 'precision must be a name such as "default", not None'),
         (conv(1.5), "stride must be a whole number or a pair of them, not 1.5"),
+        (conv(1.0), "stride must be a whole number or a pair of them, not 1.0"),
         (conv((1, 1.5)), r"stride must be a whole number or a pair of them, not \(1, 1.5\)"),
         (conv(1, None), "padding must be a whole number or a pair of them, not None"),
         (conv(1, 0, "2"), "dilation must be a whole number or a pair of them, not '2'"),
@@ -40,6 +41,10 @@ def conv(*args: Any, **kwargs: Any) -> Callable[..., Any]:
         (lambda x, w, b: ops.max_pool2d(x, 2.0), "kernel_size must be a whole number"),
         (lambda x, w, b: ops.avg_pool2d(x, 2, 1.5), "stride must be a whole number"),
         (lambda x, w, b: ops.adaptive_avg_pool2d(x, (None, 1.5)), "output_size must be a whole"),
+        (
+            lambda x, w, b: ops.adaptive_avg_pool2d(x, (None, "a")),
+            r"output_size must be .* not \(None, 'a'\)",
+        ),
         (lambda x, w, b: ops.linear(b, torch.randn(3, 8), activation=None), "activation must be"),
         (lambda x, w, b: ops.scale_shift(x, activation=None), "activation must be a name"),
         (lambda x, w, b: ops.conv2d(x.numpy(), w), "conv2d: input must be a Tensor, not ndarray"),

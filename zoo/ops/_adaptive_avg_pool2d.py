@@ -35,14 +35,15 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Sizes) -> Tensor:
     """
     try:
         single = input.dim() == 3
+        sizes: Any = output_size
         if isinstance(output_size, list | tuple) and None in output_size:
             count = len(output_size)
             _shapes.check(
                 count == 2, "adaptive_avg_pool2d", f"output_size must be two numbers, not {count}"
             )
             pairs = zip(output_size, input.shape[-2:], strict=True)
-            output_size = [own if size is None else size for size, own in pairs]
-        output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, output_size)
+            sizes = [own if size is None else size for size, own in pairs]
+        output: Tensor = _adaptive_avg_pool2d(input.unsqueeze(0) if single else input, sizes)
         return output.squeeze(0) if single else output
     except Exception:
         check_types(adaptive_avg_pool2d, locals())

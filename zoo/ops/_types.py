@@ -96,4 +96,5 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "bool": (_truth, "a bool"),
     "Activation": (lambda value: isinstance(value, str), 'a name such as "none"'),
     "Precision": (lambda value: isinstance(value, str), 'a name such as "default"'),
+    "Pool": (lambda value: isinstance(value, str), 'a name such as "max"'),
 }
