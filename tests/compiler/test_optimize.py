@@ -177,6 +177,9 @@ def test_report() -> None:
     lines = str(report).splitlines()
     assert len(lines) == len(report.layers) + 2
     assert "steps" in lines[-1]
+    assert [each.kernel for each in fast.report().layers] == [each.kernel for each in report.layers]
+    fast(torch.randn(2, 3, 64, 64))
+    assert fast.report().layers[-1].shape == (2, 1000)
     slow = OptimizedModule(model, None, "a reason")
     with pytest.raises(zoo.ZooError, match="a reason"):
         slow.report(x)

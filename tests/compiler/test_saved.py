@@ -90,6 +90,8 @@ def test_a_loaded_network_has_the_same_kernels(tmp_path: Path) -> None:
     fast = optimized(timm.create_model("mobilenetv3_small_050"), torch.randn(1, 3, 64, 64))
     fast.save(tmp_path / "model.zoo")
     loaded = zoo.load_optimized(tmp_path / "model.zoo")
+    with pytest.raises(zoo.ZooError, match="nothing was run yet: give inputs, or call the module"):
+        loaded.report()
     x = torch.randn(1, 3, 64, 64)
     kernels = [layer.kernel for layer in fast.report(x).layers]
     assert [layer.kernel for layer in loaded.report(x).layers] == kernels

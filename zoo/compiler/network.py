@@ -126,6 +126,14 @@ class Network:
             raise PlanError(str(found))
         return found
 
+    def inputs_of_last_plan(self) -> list[Any]:
+        """Flattened inputs for the plan that was used last: noise (numbers, zeros) of its sizes."""
+        with self._lock:
+            keys = [key for key, plan in self._plans.items() if isinstance(plan, Plan)]
+        if not keys:
+            raise PlanError("nothing was run yet: give inputs, or call the module once")
+        return [_noise(*part) for part in keys[-1][1:]]
+
     def _make(self, leaves: list[Any]) -> Plan:
         captured = self._captured_for(leaves)
         try:
@@ -163,3 +171,11 @@ def _signature(leaf: Any) -> Any:
     if isinstance(leaf, Tensor):
         return leaf.dtype, leaf.shape, leaf.stride()
     return type(leaf), leaf
+
+
+def _noise(kind: Any, *rest: Any) -> Any:
+    """A leaf of this signature."""
+    if not isinstance(kind, torch.dtype):
+        return rest[0]
+    leaf = torch.empty_strided(*rest, dtype=kind)
+    return leaf.normal_() if kind.is_floating_point else leaf.zero_()

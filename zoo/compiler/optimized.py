@@ -74,12 +74,20 @@ class OptimizedModule(nn.Module):
             return self._module[0](*args, **kwargs)
 
     def report(self, *args: Any, **kwargs: Any) -> Report:
-        """Run on these inputs and say what each step took. Raises PlanError without a plan."""
+        """Run on these inputs and say what each step took.
+
+        Without inputs it runs on noise of the size that ran last, the example's at first. Raises
+        PlanError without a plan.
+        """
         if not isinstance(self.network, Network):
             why = self.reason or f"backend {self.backend!r} runs it"
             raise PlanError(f"there is no plan to report on: {why}")
         with torch.no_grad():
-            return report(self.network, self.network.captured[0].flatten(args, kwargs))
+            if args or kwargs:
+                leaves = self.network.captured[0].flatten(args, kwargs)
+            else:
+                leaves = self.network.inputs_of_last_plan()
+            return report(self.network, leaves)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the network to a file that :func:`zoo.load_optimized` reads, on any CPU.
