@@ -240,6 +240,7 @@ constexpr char kAvgPool2d[] = "zoo::avg_pool2d";
 constexpr char kAdaptiveAvgPool2d[] = "zoo::adaptive_avg_pool2d";
 constexpr char kScaleShift[] = "zoo::scale_shift";
 constexpr char kLinear[] = "zoo::linear";
+constexpr char kLinearPacked[] = "zoo::linear_packed";
 
 }  // namespace
 
@@ -257,6 +258,7 @@ void bind(py::module_& module) {
       method<kAdaptiveAvgPool2d, ops::AdaptiveAvgPool2d>(),
       method<kScaleShift, ops::ScaleShift>(),
       method<kLinear, ops::Linear>(),
+      method<kLinearPacked, ops::LinearPacked>(),
       {nullptr, nullptr, 0, nullptr},
   };
   if (PyModule_AddFunctions(module.ptr(), methods) != 0) throw py::error_already_set();

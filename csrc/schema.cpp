@@ -84,4 +84,8 @@ TORCH_LIBRARY(zoo, m) {
   m.def(
       "linear(Tensor input, Tensor weight, Tensor? bias=None, *, str activation=\"none\", "
       "Tensor? residual=None) -> Tensor");
+  // The same with a weight of conv2d_prepack, whose own size is (O, C): conv2d_packed on pixels
+  m.def(
+      "linear_packed(Tensor input, Tensor packed_weight, SymInt[2] weight_size, "
+      "Tensor? bias=None, *, str activation=\"none\") -> Tensor");
 }

@@ -103,6 +103,10 @@ using Linear = at::Tensor(const at::Tensor& input, const at::Tensor& weight,
                           const OptionalTensor& bias, std::string_view activation,
                           const OptionalTensor& residual);
 
+using LinearPacked = at::Tensor(const at::Tensor& input, const at::Tensor& packed_weight,
+                                c10::SymIntArrayRef weight_size, const OptionalTensor& bias,
+                                std::string_view activation);
+
 template <typename Signature>
 c10::TypedOperatorHandle<Signature> handle(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();

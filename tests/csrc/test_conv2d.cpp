@@ -95,6 +95,10 @@ std::vector<Size> edges() {
     sizes.push_back({1, i, 3, 5, 7, 3, 1, 1, 1});
     sizes.push_back({1, 7, 3, 5, i, 1, 1, 0, 1});
   }
+  // Few pixels: tiles of any rows, depths that streams and blocks of sums do not divide.
+  for (int64_t c : {1, 2, 3, 4, 5, 7, 63, 64, 255, 256, 257, 260, 515}) {
+    for (int64_t n = 1; n <= 9; ++n) sizes.push_back({n, c, 1, 1, 17 + 5 * n, 1, 1, 0, 1});
+  }
   for (int64_t batch : {0, 1, 3, 8}) sizes.push_back({batch, 17, 3, 5, 33, 3, 1, 1, 1});
   return sizes;
 }

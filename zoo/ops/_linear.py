@@ -10,11 +10,12 @@ from torch import Tensor
 
 from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation
-from zoo.ops._conv2d_packed import conv2d_packed, conv2d_prepack
+from zoo.ops._conv2d_packed import conv2d_prepack
 from zoo.ops._library import fake, op
 from zoo.ops._types import check_types
 
 _linear = op("linear")
+_linear_packed = op("linear_packed")
 
 
 def in_words_of_linear(error: Exception) -> Exception:
@@ -137,22 +138,8 @@ def linear_packed(
         ValueError: an unknown activation.
     """
     try:
-        out, channels = weight_size
-        *batch, last = input.shape or (0,)
-        _shapes.check(
-            last == channels,
-            "linear_packed",
-            f"a weight of shape {list(weight_size)} takes (..., {channels}), "
-            f"but input's shape is {list(input.shape)}",
-        )
-        pixels = input.reshape(math.prod(batch), channels, 1, 1)
-        output = conv2d_packed(
-            pixels, packed_weight, (out, channels, 1, 1), bias, activation=activation
-        )
-        return output.reshape(*batch, out)
+        output: Tensor = _linear_packed(input, packed_weight, weight_size, bias, activation)
+        return output
     except Exception as error:
         check_types(linear_packed, locals())
-        if len(weight_size) != 2:
-            text = f"weight_size must be two numbers (O, C), not {list(weight_size)}"
-            raise RuntimeError(f"zoo::linear_packed: {text}") from None
         raise in_words_of_linear(error) from None

@@ -8,7 +8,7 @@
 // activation to the output, or to the map that the fused pool reads.
 //
 // Where a unit has few pixels (linear layers, squeeze-and-excitation), reading B is all the work:
-// then the pixels' whole depth is copied first, and each panel is read from end to end.
+// then the pixels' whole depth is copied first, and each panel is read at four places at a time.
 #pragma once
 
 #include "activation.inc.h"
@@ -52,7 +52,7 @@ struct Gemm {
 
   static constexpr GemmTiles<T, LongRows> kTiles = GemmTiles<T, LongRows>::make();
   static constexpr GemmTiles<T, MapRows> kMapTiles = GemmTiles<T, MapRows>::make();
-  static constexpr WideTiles<T> kWideTiles = WideTiles<T>::make();
+  static constexpr StreamTiles<T> kStreamTiles = StreamTiles<T>::make();
 
   // Whether a row of a window lies together in memory, channels of a column after those of the
   // column before.
@@ -97,7 +97,7 @@ struct Gemm {
       const int64_t r = k / line, from = k - r * line, n = lesser(line - from, depth.end - k);
       const T* const top = input + group * channels * in.c + r * w.dilation_h * in.h;
       T* to = a + (k - depth.begin);
-      for (int64_t i = 0; i < rows; ++i, to += LongRows::kRow) {
+      for (int64_t i = 0; i < rows; ++i, to += plan.a_row) {
         const GemmPixel& pixel = pixels[i];
         const int64_t h = pixel.h0 + r * w.dilation_h;
         if (h < 0 || h >= p.in_h) {
@@ -113,6 +113,17 @@ struct Gemm {
       }
       k += n;
     }
+  }
+
+  // A where it is: in the map, or copied to `a`.
+  const T* rows_of_a(const GemmPixel* pixels, int64_t rows, int64_t group, Range depth,
+                     T* a) const {
+    if (plan.in_place) {
+      return input + pixels[0].input + pixels[0].h0 * in.h + pixels[0].w0 * in.w +
+             group * (p.in_channels / p.groups) * in.c + depth.begin;
+    }
+    pack(pixels, rows, group, depth, a);
+    return a;
   }
 
   // Bias, residual and activation of a finished panel, and its way out.
@@ -207,18 +218,12 @@ struct Gemm {
     if (plan.streams) return stream(group, panels, pixels, rows, a, sums, target);
     constexpr int64_t kTileColumns = Vec<T>::kTileVecs * Vec<T>::kLanes;
     const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), share = ceil_div(kPanel, tiles);
-    const int64_t group_out = p.out_channels / p.groups, group_in = p.in_channels / p.groups;
-    const int64_t a_row = plan.in_place ? in.w : LongRows::kRow;
+    const int64_t group_out = p.out_channels / p.groups;
+    const int64_t a_row = plan.in_place ? in.w : plan.a_row;
     const auto& run = plan.in_place ? kMapTiles.run : kTiles.run;
     for (int64_t d = 0; d < plan.depth_blocks; ++d) {
       const Range depth = depths(d);
-      const T* from = a;
-      if (plan.in_place) {
-        from = input + pixels[0].input + pixels[0].h0 * in.h + pixels[0].w0 * in.w +
-               group * group_in * in.c + depth.begin;
-      } else {
-        pack(pixels, rows, group, depth, a);
-      }
+      const T* const from = rows_of_a(pixels, rows, group, depth, a);
       for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
         const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
         T* const c =
@@ -251,23 +256,30 @@ struct Gemm {
   // A unit of few rows.
   void stream(int64_t group, Range panels, const GemmPixel* pixels, int64_t rows, T* a, T* sums,
               const Target<T>& target) const {
-    constexpr int64_t kTileColumns = WideTiles<T>::kVecs * Vec<T>::kLanes;
-    constexpr int64_t kAhead = 4096 / sizeof(T);
-    const int64_t group_out = p.out_channels / p.groups, block = rows * LongRows::kRow;
-    for (int64_t d = 0; d < plan.depth_blocks; ++d) {
-      pack(pixels, rows, group, depths(d), a + d * block);
-    }
+    using Tiles = StreamTiles<T>;
+    constexpr int64_t kBlock = kDepthBlock / Tiles::kStreams;
+    const int64_t tiles = ceil_div(rows, Tiles::kRows);
+    const int64_t tile_columns = Tiles::vecs(ceil_div(rows, tiles)) * Vec<T>::kLanes;
+    const int64_t group_out = p.out_channels / p.groups, apart = plan.depth / Tiles::kStreams;
+    const int64_t streamed = apart * Tiles::kStreams, a_row = plan.in_place ? in.w : plan.a_row;
+    const T* const from = rows_of_a(pixels, rows, group, {0, plan.depth}, a);
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
       const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
       const T* const b = weight + (group * plan.panels + panel) * plan.depth * kPanel;
-      for (int64_t d = 0; d < plan.depth_blocks; ++d) {
-        const Range depth = depths(d);
-        for (int64_t j = 0; j < columns; j += kTileColumns) {
-          const T* const from = b + depth.begin * kPanel + j;
-          kWideTiles.run[rows - 1](depth.end - depth.begin, a + d * block, 0, from,
-                                   {from + kAhead, kPanel}, sums + j, d > 0);
+      const auto block = [&](const auto& run, int64_t k, int64_t depth) {
+        for (int64_t j = 0; j < columns; j += tile_columns) {
+          for (int64_t t = 0; t < tiles; ++t) {
+            const Range tile = part(rows, tiles, t);
+            run[tile.end - tile.begin - 1](depth, apart, from + tile.begin * a_row + k, a_row,
+                                           b + k * kPanel + j, sums + tile.begin * kPanel + j,
+                                           k > 0);
+          }
         }
+      };
+      for (int64_t k = 0; k < apart; k += kBlock) {
+        block(kStreamTiles.run, k, lesser(kBlock, apart - k));
       }
+      if (streamed < plan.depth) block(kStreamTiles.rest, streamed, plan.depth - streamed);
       finish(sums, pixels, rows, group * group_out + panel * kPanel, columns, target);
     }
   }

@@ -17,10 +17,11 @@ struct GemmPixel {
 
 struct GemmPlan {
   int64_t depth, depth_blocks, depth_block;
+  int64_t a_row;                 // from one row of A to the next, where it is copied
   int64_t panels;                // of one group
   int64_t rows, row_blocks;      // pixels in a unit (at most), units' worth of pixels
   int64_t slice_panels, slices;  // panels in a unit (at most)
-  bool streams;                  // B is read once, straight on: a unit has few rows (WideTiles)
+  bool streams;                  // B is read once, straight on: a unit has few rows (StreamTiles)
   bool staged;                   // the input is first copied to channels_last
   bool in_place;                 // A is the map itself
   PooledPlan pooled;
@@ -89,9 +90,11 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
   plan.row_blocks = larger(ceil_div(pixels, plan.rows), 1);
   plan.slices = ceil_div(plan.panels, plan.slice_panels);
 
-  plan.streams = plan.rows <= WideTiles<T>::kRows;
+  plan.streams = plan.rows <= StreamTiles<T>::kMostRows;
   const int64_t element = sizeof(T), blocks = plan.depth_blocks;
-  plan.a_bytes = round_up(plan.rows * LongRows::kRow * element, 64) * (plan.streams ? blocks : 1);
+  // Copies may write a vector beyond a row.
+  plan.a_row = plan.streams ? round_up(plan.depth, 16) + 16 : int64_t{LongRows::kRow};
+  plan.a_bytes = round_up(plan.rows * plan.a_row * element, 64);
   plan.c_bytes =
       plan.rows * kPanel * element * (blocks > 1 && !plan.streams ? plan.slice_panels : 1);
   plan.pixel_bytes = round_up(plan.rows * int64_t{sizeof(GemmPixel)}, 64);

@@ -1,5 +1,7 @@
 #include <torch/library.h>
 
+#include <vector>
+
 #include "ops/arguments.h"
 #include "ops/handles.h"
 
@@ -35,8 +37,32 @@ Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& b
   return output.view(sizes);
 }
 
+Tensor linear_packed(const Tensor& input, const Tensor& packed_weight,
+                     c10::SymIntArrayRef weight_size, const OptionalTensor& bias,
+                     std::string_view activation) {
+  static const auto op = handle<Conv2dPacked>("zoo::conv2d_packed");
+  TORCH_CHECK(weight_size.size() == 2,
+              "zoo::linear_packed: weight_size must be two numbers (O, C), not ", weight_size);
+  const c10::SymInt &out = weight_size[0], &channels = weight_size[1];
+  const c10::SymIntArrayRef shape = input.sym_sizes();
+  TORCH_CHECK(!shape.empty() && shape.back() == channels, "zoo::linear_packed: a weight of shape ",
+              weight_size, " takes (..., ", channels, "), but input's shape is ", shape);
+  std::vector<c10::SymInt> sizes = shape.vec();
+  sizes.back() = out;
+  const c10::SymInt one = 1, zero = 0,
+                    rows = c10::multiply_integers(shape.slice(0, shape.size() - 1));
+  const c10::SymInt size[] = {out, channels, one, one};
+  const Tensor output =
+      op.call(input.reshape_symint({rows, channels, one, one}), packed_weight, size, bias,
+              c10::SymIntArrayRef(&one, 1), c10::SymIntArrayRef(&zero, 1),
+              c10::SymIntArrayRef(&one, 1), one, activation, std::nullopt, "default");
+  return output.reshape_symint(sizes);
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(zoo, CompositeExplicitAutograd, m) { m.impl("linear", linear); }
+// Of ops that have their own derivatives, or refuse to.
+TORCH_LIBRARY_IMPL(zoo, CompositeImplicitAutograd, m) { m.impl("linear_packed", linear_packed); }
 
 }  // namespace zoo::ops::cpu
