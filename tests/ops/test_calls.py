@@ -60,7 +60,6 @@ def test_plain_arguments_need_no_look_up(stride: Any, weight: Tensor) -> None:
         {"activation": b"relu"},
         {"activation": "\ud800"},
     ],
-    ids=str,
 )
 def test_other_arguments_are_left_to_torch(arguments: dict[str, Any]) -> None:
     assert call(**{"input": X, **arguments}) is NotImplemented
