@@ -31,6 +31,7 @@ inline void _mm512_mask_storeu_ps(void* p, __mmask16 m, __m512 v) {
     if ((m >> i) & 1) static_cast<float*>(p)[i] = lanes[i];
   }
 }
+inline void _mm512_stream_ps(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
 #endif
 
 template <typename T>
