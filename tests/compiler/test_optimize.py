@@ -180,6 +180,8 @@ def test_report() -> None:
     assert [each.kernel for each in fast.report().layers] == [each.kernel for each in report.layers]
     fast(torch.randn(2, 3, 64, 64))
     assert fast.report().layers[-1].shape == (2, 1000)
+    fast(torch.randn(1, 1, 64, 64).expand(1, 3, 64, 64))
+    assert fast.report().layers[-1].shape == (1, 1000)
     slow = OptimizedModule(model, None, "a reason")
     with pytest.raises(zoo.ZooError, match="a reason"):
         slow.report(x)

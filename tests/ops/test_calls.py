@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ W = torch.randn(16, 8, 3, 3)
 class Seen(Tensor):
     """A Tensor that notes what is called on it."""
 
-    calls: list[str] = []  # noqa: RUF012
+    calls: ClassVar[list[str]] = []
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -177,5 +177,8 @@ def _noise(kind: Any, *rest: Any) -> Any:
     """A leaf of this signature."""
     if not isinstance(kind, torch.dtype):
         return rest[0]
-    leaf = torch.empty_strided(*rest, dtype=kind)
-    return leaf.normal_() if kind.is_floating_point else leaf.zero_()
+    shape, stride = rest
+    # In memory of its own and then viewed: elements of an expanded tensor share theirs.
+    extent = 1 + sum(max(n - 1, 0) * step for n, step in zip(shape, stride, strict=True))
+    memory = torch.zeros(extent, dtype=kind)
+    return (memory.normal_() if kind.is_floating_point else memory).as_strided(shape, stride)
