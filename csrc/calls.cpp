@@ -9,6 +9,7 @@
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/utils/python_symnode.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -206,11 +207,18 @@ struct Call<Output(Inputs...)> {
   }
 };
 
-template <const char* name, typename Signature>
+// A string as a template's argument.
+template <size_t N>
+struct Name {
+  constexpr Name(const char (&from)[N]) { std::copy_n(from, N, text); }
+  char text[N];
+};
+
+template <Name name, typename Signature>
 PyObject* call(PyObject* /*module*/, PyObject* const* objects, Py_ssize_t size) {
   HANDLE_TH_ERRORS
-  static const auto op = ops::handle<Signature>(name);
-  constexpr const char* own_name = name + std::string_view("zoo::").size();
+  static const auto op = ops::handle<Signature>(name.text);
+  constexpr const char* own_name = name.text + std::string_view("zoo::").size();
   TORCH_CHECK_TYPE(size == Call<Signature>::size, own_name, " takes ", Call<Signature>::size,
                    " arguments, not ", size);
   if (!at::impl::torch_function_mode_enabled() && !torch::jit::tracer::isTracing()) {
@@ -220,45 +228,31 @@ PyObject* call(PyObject* /*module*/, PyObject* const* objects, Py_ssize_t size) 
   END_HANDLE_TH_ERRORS
 }
 
-template <const char* name, typename Signature>
+template <Name name, typename Signature>
 PyMethodDef method() {
   // The cast that CPython's documentation asks for.
   const auto function =
       reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&call<name, Signature>));
-  return {name + std::string_view("zoo::").size(), function, METH_FASTCALL, nullptr};
+  return {name.text + std::string_view("zoo::").size(), function, METH_FASTCALL, nullptr};
 }
-
-constexpr char kConv2d[] = "zoo::conv2d";
-constexpr char kConv2dPool[] = "zoo::conv2d_pool";
-constexpr char kConv2dBatchNorm[] = "zoo::conv2d_batch_norm";
-constexpr char kConv2dPrepack[] = "zoo::conv2d_prepack";
-constexpr char kConv2dPacked[] = "zoo::conv2d_packed";
-constexpr char kConv2dPoolPacked[] = "zoo::conv2d_pool_packed";
-constexpr char kMaxPool2d[] = "zoo::max_pool2d";
-constexpr char kMaxPool2dWithIndices[] = "zoo::max_pool2d_with_indices";
-constexpr char kAvgPool2d[] = "zoo::avg_pool2d";
-constexpr char kAdaptiveAvgPool2d[] = "zoo::adaptive_avg_pool2d";
-constexpr char kScaleShift[] = "zoo::scale_shift";
-constexpr char kLinear[] = "zoo::linear";
-constexpr char kLinearPacked[] = "zoo::linear_packed";
 
 }  // namespace
 
 void bind(py::module_& module) {
   static PyMethodDef methods[] = {
-      method<kConv2d, ops::Conv2d>(),
-      method<kConv2dPool, ops::Conv2dPool>(),
-      method<kConv2dBatchNorm, ops::Conv2dBatchNorm>(),
-      method<kConv2dPrepack, ops::Conv2dPrepack>(),
-      method<kConv2dPacked, ops::Conv2dPacked>(),
-      method<kConv2dPoolPacked, ops::Conv2dPoolPacked>(),
-      method<kMaxPool2d, ops::MaxPool2d>(),
-      method<kMaxPool2dWithIndices, ops::MaxPool2dWithIndices>(),
-      method<kAvgPool2d, ops::AvgPool2d>(),
-      method<kAdaptiveAvgPool2d, ops::AdaptiveAvgPool2d>(),
-      method<kScaleShift, ops::ScaleShift>(),
-      method<kLinear, ops::Linear>(),
-      method<kLinearPacked, ops::LinearPacked>(),
+      method<"zoo::conv2d", ops::Conv2d>(),
+      method<"zoo::conv2d_pool", ops::Conv2dPool>(),
+      method<"zoo::conv2d_batch_norm", ops::Conv2dBatchNorm>(),
+      method<"zoo::conv2d_prepack", ops::Conv2dPrepack>(),
+      method<"zoo::conv2d_packed", ops::Conv2dPacked>(),
+      method<"zoo::conv2d_pool_packed", ops::Conv2dPoolPacked>(),
+      method<"zoo::max_pool2d", ops::MaxPool2d>(),
+      method<"zoo::max_pool2d_with_indices", ops::MaxPool2dWithIndices>(),
+      method<"zoo::avg_pool2d", ops::AvgPool2d>(),
+      method<"zoo::adaptive_avg_pool2d", ops::AdaptiveAvgPool2d>(),
+      method<"zoo::scale_shift", ops::ScaleShift>(),
+      method<"zoo::linear", ops::Linear>(),
+      method<"zoo::linear_packed", ops::LinearPacked>(),
       {nullptr, nullptr, 0, nullptr},
   };
   if (PyModule_AddFunctions(module.ptr(), methods) != 0) throw py::error_already_set();
