@@ -46,16 +46,16 @@ int64_t add_buffer(Plan& plan, Storage storage, int64_t where, const py::object&
   return plan.add_buffer(std::move(buffer));
 }
 
-int64_t constant(Plan& plan, at::Tensor tensor) {
+int64_t constant(Plan& plan, const at::Tensor& tensor) {
   Buffer buffer;
   buffer.storage = Storage::constant;
   buffer.dtype = tensor.scalar_type();
-  buffer.constant = std::move(tensor);
+  buffer.constant = plan.weights().copy(tensor);
   return plan.add_buffer(std::move(buffer));
 }
 
 void conv2d(Plan& plan, const ViewTuple& input, const ViewTuple& output, const at::Tensor& weight,
-            std::optional<at::Tensor> bias, Pair stride, Pair padding, Pair dilation,
+            const std::optional<at::Tensor>& bias, Pair stride, Pair padding, Pair dilation,
             int64_t groups, Pair conv_size, const std::string& activation,
             const std::optional<ViewTuple>& residual, const std::optional<ViewTuple>& scale,
             const std::string& pool, Pair pool_kernel, Pair pool_stride, Pair pool_padding,
@@ -66,7 +66,7 @@ void conv2d(Plan& plan, const ViewTuple& input, const ViewTuple& output, const a
   args.residual = view(residual);
   args.scale = view(scale);
   args.weight = weight;
-  args.bias = std::move(bias);
+  if (bias) args.bias = plan.weights().copy(*bias);
   args.window = window({weight.size(2), weight.size(3)}, stride, padding, dilation);
   args.groups = groups;
   args.conv_h = conv_size[0];

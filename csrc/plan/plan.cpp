@@ -71,8 +71,26 @@ at::Tensor Frame::tensor(const View& view) const {
 
 at::Tensor PackedWeights::get(const at::Tensor& weight, Packing packing, int64_t groups) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  auto& entry = all_[{weight.const_data_ptr(), weight.sizes().vec(), packing}];
+  auto& entry =
+      all_[{weight.const_data_ptr(), weight.sizes().vec(), weight.strides().vec(), packing}];
   if (!entry.first.defined()) entry = {weight, ops::cpu::pack(weight, packing, groups)};
+  return entry.second;
+}
+
+at::Tensor PackedWeights::copy(const at::Tensor& constant) {
+  if (constant.is_mkldnn()) return constant;  // packed by oneDNN
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto& entry = all_[{constant.const_data_ptr(), constant.sizes().vec(), constant.strides().vec(),
+                      std::nullopt}];
+  if (!entry.first.defined()) {
+    // All the memory that it reaches over: an expanded tensor's strides are kept.
+    int64_t extent = constant.numel() > 0 ? 1 : 0;
+    for (int64_t i = 0; extent > 0 && i < constant.dim(); ++i) {
+      extent += (constant.size(i) - 1) * constant.stride(i);
+    }
+    const at::Tensor memory = constant.as_strided({extent}, {1}).clone();
+    entry = {constant, memory.as_strided(constant.sizes(), constant.strides(), 0)};
+  }
   return entry.second;
 }
 

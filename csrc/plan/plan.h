@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -78,16 +79,20 @@ class Step {
   virtual std::string kernel() const = 0;
 };
 
-// Packed weights, made once for all plans of a model. Keeps the plain weights alive.
+// Packed weights, made once for all plans of a model. Keeps the plain ones alive.
 class PackedWeights {
  public:
   at::Tensor get(const at::Tensor& weight, Packing packing, int64_t groups);
+  // A copy of what is not packed, a bias say, in which later changes of the model's do not show.
+  at::Tensor copy(const at::Tensor& constant);
   int64_t bytes() const;
 
  private:
-  using Key = std::tuple<const void*, std::vector<int64_t>, Packing>;  // where, sizes, layout
+  // Where, sizes, strides, layout; none for a copy.
+  using Key =
+      std::tuple<const void*, std::vector<int64_t>, std::vector<int64_t>, std::optional<Packing>>;
   mutable std::mutex mutex_;
-  std::map<Key, std::pair<at::Tensor, at::Tensor>> all_;  // plain and packed
+  std::map<Key, std::pair<at::Tensor, at::Tensor>> all_;  // plain, and what was made of it
 };
 
 class Plan {

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from graphs import Function, randomise
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import zoo
 from zoo.compiler import OptimizedModule
@@ -75,6 +77,149 @@ def test_the_model_is_left_alone() -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
     model.train()
     assert not fast.training
+
+
+def test_a_model_that_changes_its_state_or_inputs_does_not_run() -> None:
+    def count(m: Any, x: Tensor) -> Tensor:
+        m.calls.add_(1)
+        return m.conv(x.relu_())
+
+    model = Function(count, conv=nn.Conv2d(3, 8, 3)).eval()
+    model.register_buffer("calls", torch.zeros(()))
+    x = torch.randn(1, 3, 8, 8)
+    before = x.clone()
+    with pytest.warns(UserWarning, match="changes its"):
+        zoo.optimize(model, x)
+    assert model.calls == 0
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_changes_of_the_models_weights_are_not_seen(data: bool, tmp_path: Path) -> None:
+    convs = {"one": nn.Conv2d(3, 32, 3), "up": nn.ConvTranspose2d(32, 3, 2, stride=2)}
+    norms = {"bn": nn.BatchNorm2d(3), "group": nn.GroupNorm(1, 3), "fc": nn.Linear(3, 4)}
+    model = randomise(
+        Function(
+            lambda m, x: m.fc(m.group(m.bn(m.up(m.one(x).relu()))).mean((2, 3))),
+            **convs,
+            **norms,
+        )
+    )
+    x = torch.randn(1, 3, 32, 32)
+    fast = zoo.optimize(model, x, keep="zoo")
+    before = fast(x)
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor.data if data else tensor, 1, 2)
+    assert torch.equal(fast(x), before)
+    with pytest.raises(zoo.UsageError, match="weights of the original have changed"):
+        fast(torch.randn(1, 3, 40, 40))
+    with pytest.raises(zoo.UsageError, match="optimize it again"):
+        fast.save(tmp_path / "changed.zoo")
+    assert torch.equal(fast(x), before)
+
+
+def test_a_weight_as_it_is_and_transposed() -> None:
+    def tied(m: Any, x: Tensor) -> Tensor:
+        y = F.conv2d(m.conv(x), m.conv.weight.transpose(0, 1))
+        return F.linear(m.fc(y.mean((2, 3))), m.fc.weight.t())
+
+    model = Function(tied, conv=nn.Conv2d(8, 8, 3), fc=nn.Linear(8, 8)).eval()
+    x = torch.randn(2, 8, 12, 12)
+    fast = zoo.optimize(model, x, keep="zoo")
+    assert fast.reason is None
+    with torch.no_grad():
+        assert close(fast(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda y, x: y.sum((2, 3)) / (x.shape[2] * x.shape[3]),
+        lambda y, x: y / x.shape[0],
+        lambda y, x: y + torch.arange(x.shape[3]) / 10,
+        lambda y, x: y - x.shape[0] * torch.ones(x.shape[3]),
+        lambda y, x: (torch.arange(x.shape[3]) - 1) * y,
+        lambda y, x: x.shape[2] // 2 + y,
+    ],
+)
+def test_sizes_as_numbers(use: Any) -> None:
+    model = Function(lambda m, x: use(m.conv(x), x), conv=nn.Conv2d(3, 8, 3, padding=1)).eval()
+    fast = zoo.optimize(model, torch.randn(2, 3, 16, 16), keep="zoo")
+    assert fast.reason is None
+    for shape in ((2, 3, 16, 16), (4, 3, 16, 16), (1, 3, 24, 20)):
+        x = torch.randn(shape)
+        with torch.no_grad():
+            assert close(fast(x), model(x))
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("squeeze", [lambda y: y.squeeze(), lambda y: y.squeeze(0)])
+def test_squeezing_an_open_size(squeeze: Any, batch: int) -> None:
+    model = Function(lambda m, x: squeeze(m.fc(x.mean((2, 3)))), fc=nn.Linear(8, 4)).eval()
+    fast = zoo.optimize(model, torch.randn(batch, 8, 6, 6), keep="zoo")
+    assert fast.reason is None
+    for other in (1, 2, 8):
+        x = torch.randn(other, 8, 6, 6)
+        with torch.no_grad():
+            assert close(fast(x), model(x))
+
+
+def test_one_tensor_for_two_inputs() -> None:
+    model = Function(lambda m, x, y: m.conv(x) + 2 * y, conv=nn.Conv2d(3, 3, 1)).eval()
+    x, y = torch.randn(2, 1, 3, 8, 8)
+    fast = zoo.optimize(model, (x, x), keep="zoo")
+    assert fast.reason is None
+    with torch.no_grad():
+        assert close(fast(x, y), model(x, y))
+
+
+def test_inputs_that_are_the_negative_of_what_lies_in_memory() -> None:
+    model = nn.Conv2d(3, 8, 3).eval()
+    x = torch.randn(1, 3, 8, 8, dtype=torch.complex64).conj().imag
+    assert x.is_neg()
+    fast = zoo.optimize(model, x, keep="zoo")
+    with torch.no_grad():
+        assert close(fast(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "high"}, "precision is 'default' or 'exact', not 'high'"),
+        ({"keep": "slower"}, "keep is 'faster' or 'zoo', not 'slower'"),
+        ({"tune": True}, "tune is None or 'measure', not True"),
+        ({"backend": None}, "backend is a name"),
+    ],
+)
+def test_values_that_options_do_not_have(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(zoo.UsageError, match=message):
+        zoo.optimize(nn.Conv2d(3, 8, 3).eval(), torch.randn(1, 3, 8, 8), **options)
+
+
+def test_what_is_no_module_for_the_cpu() -> None:
+    x = torch.randn(1, 3, 8, 8)
+    fast = zoo.optimize(nn.Conv2d(3, 8, 3).eval(), x, keep="zoo")
+    for module, message in (
+        (torch.relu, "takes an nn.Module, not a builtin_function_or_method"),
+        (fast, "optimized already"),
+        (nn.Conv2d(3, 8, 3, device="meta").eval(), "weight is on meta"),
+    ):
+        with pytest.raises(zoo.UsageError, match=message):
+            zoo.optimize(module, x)
+
+
+def test_pytorchs_account_of_a_failed_trace_is_not_printed(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model = Function(lambda m, x: m.conv(x) if x.sum() > 0 else x, conv=nn.Conv2d(3, 3, 1)).eval()
+    with pytest.warns(UserWarning, match="data-dependent"):
+        zoo.optimize(model, torch.randn(1, 3, 4, 4))
+    fixed = Function(lambda m, x: m.fc(x.flatten(1)), fc=nn.Linear(48, 2)).eval()
+    fast = zoo.optimize(fixed, torch.randn(1, 3, 4, 4), keep="zoo")
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        fast(torch.randn(1, 3, 5, 5))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_same_bits_every_time() -> None:

@@ -104,6 +104,45 @@ def test_images_that_depend_on_each_other(mix: Callable[[Tensor], Tensor], threa
     torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda y, x: y * x.shape[0],
+        lambda y, x: y + x.size(-4),
+        lambda y, x: y.abs() ** (1 / x.shape[0]),
+        lambda y, x: y.clamp(max=0.05 * x.shape[0]),
+        lambda y, x: F.elu(y, alpha=1.0 * x.shape[0]),
+        lambda y, x: y * (y.numel() / 1e5),
+        lambda y, x: F.pad(y, (0, x.shape[0])),
+        lambda y, x: y[:, :, : x.shape[0] + 4],
+        lambda y, x: F.interpolate(y, size=(x.shape[0] * 4, 32)),
+        lambda y, x: y / x.shape[0],
+    ],
+)
+def test_the_number_of_images_as_a_number(use: Callable[..., Tensor]) -> None:
+    convs = {name: nn.Conv2d(8, 8, 3, padding=1) for name in ("first", "second")}
+    module = Function(lambda m, x: m.second(use(m.first(x), x)), **convs).eval()
+    fast = zoo.optimize(module, torch.randn(1, 8, 64, 64), keep="zoo")
+    for batch in (4, 1, 8):
+        x = torch.randn(batch, 8, 64, 64)
+        with torch.no_grad():
+            assert difference(fast(x), module(x)) <= 1e-4
+
+
+def test_a_view_by_the_number_of_images_keeps_parts(threads: int) -> None:
+    convs = {name: nn.Conv2d(8, 8, 3, padding=1) for name in ("first", "second")}
+    x = torch.randn(4, 8, 64, 64)
+    network = network_of(
+        lambda m, x: m.second(
+            m.first(x).view(x.shape[0], 4, 32, -1).reshape(x.shape[0], 8, 64, -1)
+        ),
+        x,
+        **convs,
+    )
+    (count,) = parts(network, x)
+    assert count > 1
+
+
 def test_two_inputs_and_two_outputs(threads: int) -> None:
     conv = nn.Conv2d(8, 8, 3, padding=1)
     module = Function(lambda m, x, y: (m.conv(x) + y, m.conv(y)), conv=conv).eval()

@@ -17,7 +17,9 @@ from torch.fx.experimental import _config as shape_config
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from zoo.compiler.graph import arguments, is_call, overloads, shape
 from zoo.compiler.passes.functionalize import functionalize, written_state
+from zoo.compiler.quiet import quiet
 from zoo.compiler.sizes import Formula, evaluate, formula
 from zoo.errors import ZooError
 
@@ -90,7 +92,11 @@ class Captured:
                 "the inputs are structured differently from the example's; "
                 "optimize again with such an example"
             )
-        return leaves
+        # Whose numbers are the negative of what lies in memory.
+        return [
+            leaf.resolve_neg() if isinstance(leaf, Tensor) and leaf.is_neg() else leaf
+            for leaf in leaves
+        ]
 
     def unflatten(self, outputs: Iterable[Any]) -> Any:
         """What the module returns, from the graph's flat outputs."""
@@ -176,8 +182,13 @@ def capture(
     return Captured(graph_module, spec.in_spec, spec.out_spec, inputs, guards)
 
 
-def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ExportedProgram:
-    """By the first way that works: all sizes open, the batch open, all fixed, dynamo."""
+def _export(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], oblivious: bool = True
+) -> ExportedProgram:
+    """By the first way that works: all sizes open, the batch open, all fixed, dynamo.
+
+    Oblivious, an open size may be 1 as any other; only code that asks for 1 makes it special.
+    """
 
     def export(axes: tuple[int, ...], strict: bool = False) -> ExportedProgram:
         sizes = ShapesCollection()  # type: ignore[no-untyped-call]
@@ -192,23 +203,38 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     reason: Exception | None = None
     inference = any(tensor.is_inference() for tensor in module.state_dict().values())
     for axes, strict in (((0, 2, 3), False), ((0,), False), ((), False), ((), True)):
-        # backed_size_oblivious keeps a batch of 1 open: only code that asks for 1 makes it special.
         with (
+            quiet(),
             torch.inference_mode(inference),
             torch.no_grad(),
-            shape_config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
+            shape_config.patch(backed_size_oblivious=oblivious),  # type: ignore[attr-defined]
             warnings.catch_warnings(),
         ):
             # Of caches that the module keeps in attributes, which export puts back as they were.
             warnings.simplefilter("ignore", UserWarning)
             try:
-                return export(axes, strict)
+                program = export(axes, strict)
             except Exception as error:  # whatever the module's code and the tracers raise
                 reason = error if reason is None or isinstance(reason, _Unwieldy) else reason
+                continue
+        if oblivious and any(map(_squeezes_open, program.graph.nodes)):
+            return _export(module, args, kwargs, oblivious=False)
+        return program
     lines = str(reason).strip().splitlines() or [""]
     raise CaptureError(
         f"{type(module).__name__} cannot be captured: {type(reason).__name__}: {lines[0]}"
     ) from reason
+
+
+def _squeezes_open(node: fx.Node) -> bool:
+    """Whether the call removes a dimension where its size, which is open, is 1."""
+    if not is_call(node, *overloads(torch.ops.aten.squeeze)):
+        return False
+    sizes = shape(node.args[0])
+    assert sizes is not None
+    dims = arguments(node).get("dim", range(len(sizes)))
+    dims = [dims] if isinstance(dims, int) else dims
+    return any(_expression(sizes[dim]) is not None for dim in dims)
 
 
 class _Unwieldy(Exception):
@@ -310,7 +336,19 @@ def _guards(placeholders: Iterable[fx.Node]) -> Iterable[Formula]:
         value = node.meta.get("val")
         if isinstance(value, Tensor) and hasattr(value, "fake_mode"):
             shapes = value.fake_mode.shape_env
-            conditions = (guard.expr for guard in shapes.guards if not _about_layout(guard))
+            conditions = [guard.expr for guard in shapes.guards if not _about_layout(guard)]
+            # That an open size is not 1, where the trace was not oblivious of that.
+            conditions += [
+                sympy.Ge(symbol, 2, evaluate=False)
+                for symbol in {
+                    expression
+                    for each in placeholders
+                    if isinstance(each.meta.get("val"), Tensor)
+                    for expression in map(_expression, each.meta["val"].shape)
+                    if isinstance(expression, sympy.Symbol)
+                }
+                if shapes.var_to_range[symbol].lower == 2
+            ]
             # Symbols that turned out to be fixed are numbers in the placeholders.
             formulas = (formula(each.xreplace(shapes.replacements)) for each in conditions)
             return [each for each in formulas if each is not True]

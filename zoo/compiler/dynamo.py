@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch._dynamo.source import TensorProperty, TensorPropertySource
 
+from zoo.compiler.network import ChangedWeightsError
 from zoo.compiler.optimize import optimize
 from zoo.compiler.optimized import OptimizedModule
 from zoo.errors import UsageError
@@ -23,22 +24,26 @@ def zoo(
     graph_module: fx.GraphModule,
     example_inputs: Sequence[Any],
     *,
+    mode: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Callable[..., Any]:
     """A backend of dynamo: the graph, run by :func:`zoo.optimize`; found by its name.
 
-    Every graph between two breaks is optimized at its first call. Changes to weights are noticed
-    (but for those through ``.data``), and lead to plans anew. Where gradients are wanted the graph
-    runs as it is.
+    Every graph between two breaks is optimized at its first call. Changes to weights (but for those
+    through ``.data``) and to BatchNorm's statistics are noticed, and lead to plans anew. Where
+    gradients are wanted the graph runs as it is.
 
     Args:
         graph_module: as dynamo captured it; parameters are inputs.
         example_inputs: not used: the first call brings its own.
+        mode: inductor's; there are none here.
         options: ``precision`` and ``keep`` of :func:`zoo.optimize`.
 
     Raises:
-        UsageError: other options.
+        UsageError: a mode, other options, or other values of them.
     """
+    if mode is not None:
+        raise UsageError(f"the backend zoo has no modes, such as {mode!r}; see its options")
     options = dict(options or {})
     unknown = sorted(options.keys() - set(_OPTIONS))
     if unknown:
@@ -62,7 +67,7 @@ class _Compiled:
         self._sizes = _sizes(placeholders)
         known = {*self._static, *self._sizes}
         self._given = [i for i in range(len(placeholders)) if i not in known]
-        self._prepared: tuple[Origin, OptimizedModule] | None = None
+        self._prepared: tuple[Origin, Tensor, OptimizedModule] | None = None
         self._warned = False
 
     def __call__(self, *inputs: Any) -> Any:
@@ -76,13 +81,22 @@ class _Compiled:
         # Two threads may both prepare at first; either result will do.
         prepared = self._prepared
         given = tuple(inputs[i].item() if i in self._numbers else inputs[i] for i in self._given)
-        if prepared is None or not prepared[0].still(watched):
+        statistics = _statistics(static)
+        if (
+            prepared is None
+            or not prepared[0].still(watched)
+            or not torch.equal(prepared[1], statistics)
+        ):
             if not all(map(counts_changes, watched)):
                 self._warn("its weights were made under inference_mode, which hides their changes")
                 return self._graph_module(*inputs)
-            prepared = (Origin(watched), self._prepare(static, given))
+            prepared = (Origin(watched), statistics, self._prepare(static, given))
             self._prepared = prepared
-        return prepared[1](*given)
+        try:
+            return prepared[2](*given)
+        except ChangedWeightsError:  # through .data
+            self._prepared = None
+            return self(*inputs)
 
     def _warn(self, reason: str) -> None:
         if not self._warned:
@@ -119,6 +133,19 @@ class _Bound(nn.Module):
         for index, (tensor, axis) in self._sizes.items():
             inputs[index] = inputs[tensor].shape[axis]
         return self.graph(*(inputs[index] for index in range(len(inputs))))
+
+
+def _statistics(static: Sequence[Any]) -> Tensor:
+    """The bits of BatchNorm's statistics, of which PyTorch does not count the changes."""
+    vectors = [
+        each.detach()
+        for each in static
+        if isinstance(each, Tensor)
+        and not isinstance(each, nn.Parameter)
+        and each.dtype == torch.float32
+        and each.dim() == 1
+    ]
+    return torch.cat(vectors).view(torch.int32) if vectors else torch.empty(0)
 
 
 def _is_static(node: fx.Node) -> bool:

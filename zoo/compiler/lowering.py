@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
 from zoo.compiler.checks import check_call, check_view
@@ -67,7 +67,7 @@ class Lowering:
         self._owners: dict[int, Buffer] = {}
         self._values: dict[fx.Node, Any] = {}
         self._constants: dict[int, Value] = {}
-        self._numbers: dict[float, Tensor] = {}
+        self._numbers: dict[tuple[type, float], Tensor] = {}
         self._alive: list[Tensor] = []  # an owner is known by an address, which must stay its own
         with self.mode, torch.no_grad():
             self.outputs = self._walk(inputs)
@@ -120,8 +120,12 @@ class Lowering:
         return self._constants[key]
 
     def number(self, number: float) -> Value:
-        """A constant of no dimensions."""
-        return self.constant(self._numbers.setdefault(number, _scalar(number)))
+        """A constant of no dimensions, of the dtype that PyTorch takes such a number for."""
+        key = type(number), number
+        if key not in self._numbers:
+            with unset_fake_temporarily():
+                self._numbers[key] = torch.tensor(number)
+        return self.constant(self._numbers[key])
 
     def together(self, parts: Sequence[Value], sizes: Sequence[int], dim: int) -> Value | None:
         """The tensor whose consecutive parts along ``dim`` these are, if they lie so."""
@@ -301,15 +305,33 @@ class Lowering:
         if lower is not None:
             value = lower(self, node, pytree.tree_map(self._number, arguments(node)))
             if value is not None:
-                args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
-                check_call(node.target, args, kwargs, value)
+                check_call(node.target, *self._operands(node, node.target), value)
                 return value
         return self._dispatch(node, node.target)
+
+    def _operands(
+        self, node: fx.Node, target: OpOverload
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call's arguments, with values in the place of nodes, and of numbers for tensors."""
+        tensors = {
+            argument.name
+            for argument in target._schema.arguments
+            if isinstance(argument.type, torch.TensorType)
+        }
+        names = [argument.name for argument in target._schema.arguments]
+
+        def operand(name: str, given: Any) -> Any:
+            value = pytree.tree_map(self._resolve, given)
+            number = name in tensors and isinstance(value, (int, float))
+            return self.number(value) if number else value
+
+        args = tuple(map(operand, names, node.args))
+        return args, {name: operand(name, given) for name, given in node.kwargs.items()}
 
     def _dispatch(self, node: fx.Node, target: OpOverload) -> Any:
         if any(map(self.is_deferred, node.all_input_nodes)):
             raise NotImplementedError(f"{target._schema.name} of a map that is left to its readers")
-        args, kwargs = pytree.tree_map(self._resolve, (tuple(node.args), dict(node.kwargs)))
+        args, kwargs = self._operands(node, target)
 
         def fakes(leaf: Any) -> Any:
             return leaf.fake if isinstance(leaf, Value) else leaf
@@ -326,8 +348,9 @@ class Lowering:
             for value in values:
                 check_view(value)
         else:
-            given = self._leaves(list(arguments(node).values()))
-            sources = [one for one in given if isinstance(one, Value)]
+            order = [argument.name for argument in target._schema.arguments]
+            given = (*args, *(kwargs[name] for name in order if name in kwargs))
+            sources = [one for one in pytree.tree_leaves(given) if isinstance(one, Value)]
             values = self.foreign(node.name, target, args, kwargs, results, sources)
         return values if isinstance(result, (tuple, list)) else values[0]
 
@@ -376,13 +399,6 @@ class Lowering:
         whole = self.joined[join]
         start = sum(channels[: joins[join].index(node)])
         return self.view(whole, whole.fake.narrow(1, start, sizes[1]))
-
-
-def _scalar(number: float) -> Tensor:
-    from torch._subclasses.fake_tensor import unset_fake_temporarily
-
-    with unset_fake_temporarily():
-        return torch.tensor(number, dtype=torch.float32)
 
 
 def four(fake: Tensor) -> Tensor:

@@ -18,10 +18,11 @@ import zoo.compiler.norms
 import zoo.compiler.pointwise  # noqa: F401
 from zoo.compiler.capture import Captured, CaptureError
 from zoo.compiler.choices import Choices, Measured
+from zoo.compiler.quiet import quiet
 from zoo.compiler.stages import Stage, stages
 from zoo.compiler.tuning import measure
 from zoo.compiler.values import Step, Value
-from zoo.errors import ZooError
+from zoo.errors import UsageError, ZooError
 from zoo.ops import Precision
 from zoo.ops._library import extension
 
@@ -30,6 +31,10 @@ MOST_PLANS = 16  # for as many sizes of inputs; the one that was not used longes
 
 class PlanError(ZooError):
     """There is no plan for this network, or for inputs of this kind."""
+
+
+class ChangedWeightsError(UsageError):
+    """A plan is to be made of weights that are not any more what the others were made of."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Network:
         recapture: makes the rewritten graph for positional and named inputs that ``captured`` does
             not accept, of another height and width say.
         choices: of kernels; those that were measured, or the fixed list's.
+        unchanged: says whether the weights, which belong to the module, are still the same.
     """
 
     def __init__(
@@ -85,18 +91,24 @@ class Network:
         precision: Precision = "default",
         recapture: Callable[[tuple[Any, ...], dict[str, Any]], Captured] | None = None,
         choices: Choices | None = None,
+        unchanged: Callable[[], bool] = lambda: True,
     ) -> None:
         self.captured = [captured]
         self.precision = precision
         self.weights = extension.PackedWeights()
         self.choices = choices or Choices()
         self._recapture = recapture
+        self._unchanged = unchanged
         # That there is no plan is remembered too: it may have taken seconds to find out.
         self._plans: OrderedDict[Any, Plan | PlanError] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module returns for these inputs. Raises PlanError where no plan serves them."""
+        """What the module returns for these inputs.
+
+        Raises PlanError where no plan serves them, ChangedWeightsError where one would have to be
+        made and the weights are not those of the other plans.
+        """
         leaves = self.captured[0].flatten(args, kwargs)
         return self.plan(leaves).run(leaves)
 
@@ -134,11 +146,21 @@ class Network:
             raise PlanError("nothing was run yet: give inputs, or call the module once")
         return [_noise(*part) for part in keys[-1][1:]]
 
+    def check_weights(self) -> None:
+        """Raise ChangedWeightsError where the module's weights have changed since."""
+        if not self._unchanged():
+            raise ChangedWeightsError(
+                "the weights of the original have changed since zoo.optimize, and this needs those "
+                "of then; optimize it again"
+            )
+
     def _make(self, leaves: list[Any]) -> Plan:
+        self.check_weights()
         captured = self._captured_for(leaves)
+        options = (self.precision, self.weights, self.choices)
         try:
-            options = (self.precision, self.weights, self.choices)
-            plan = Plan(captured, stages(captured, leaves, *options))
+            with quiet():
+                plan = Plan(captured, stages(captured, leaves, *options))
             if isinstance(self.choices, Measured) and not self.choices.know(plan.cases):
                 measure(captured, leaves, self.precision, self.choices)
                 plan = Plan(captured, stages(captured, leaves, *options))

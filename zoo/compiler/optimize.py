@@ -6,7 +6,8 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from zoo.backends.prepared import Prepared
 from zoo.backends.pytorch import channels_last
 from zoo.compiler.capture import Captured, capture
 from zoo.compiler.choices import Choices, Measured
+from zoo.compiler.fingerprint import fingerprint
 from zoo.compiler.network import Network, PlanError
 from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
@@ -26,6 +28,8 @@ from zoo.ops import Precision
 from zoo.specs import Backend
 
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
+
+Keep = Literal["faster", "zoo"]
 
 Case = tuple[tuple[Any, ...], dict[str, Any], Any]
 """Inputs, inputs by name, and what the module returns for them."""
@@ -44,16 +48,17 @@ def optimize(
     backend: str = "zoo",
     precision: Precision = "default",
     tune: Literal["measure"] | None = None,
-    keep: Literal["faster", "zoo"] = "faster",
+    keep: Keep = "faster",
 ) -> OptimizedModule:
     """A module for inference that computes what ``module`` computes, faster.
 
     With zoo's own backend the graph is captured by ``torch.export`` and rewritten (BatchNorm
     folded, activations, sums and pools fused into convolutions), its weights are packed, its memory
     is planned, and the whole network runs in one call. What zoo has no kernel for runs in PyTorch's
-    within the same call. ``module`` itself is not changed; later changes to its weights are not
-    seen. Batch, height and width may change from call to call; what the graph does not allow for is
-    captured anew, and other backends prepare anew for each size.
+    within the same call. ``module`` itself and the example are not changed. Later changes to the
+    weights are not seen, but make inputs of a new size an error: they are shared until they are
+    packed. Batch, height and width may change from call to call; what the graph does not allow for
+    is captured anew, and other backends prepare anew for each size.
 
     The result is compared with ``module`` on the example and on random inputs. Where it differs by
     more than 1e-4 of the output's maximum, the layers that add most to it give up Winograd's method
@@ -77,14 +82,18 @@ def optimize(
             channels_last on the example and keeps the faster; "zoo" does not ask.
 
     Raises:
-        UsageError: a module in training mode, no example and no way to make one, or a backend that
-            requires what is not installed.
+        UsageError: what is no module, one in training mode, not on the CPU or optimized already, an
+            option's unknown value, no example and no way to make one, or a backend that requires
+            what is not installed.
         UnknownName, AmbiguousName: of the backend.
     """
-    if module.training:
-        raise UsageError("zoo.optimize is for inference: call .eval() on the module first")
-    if tune not in (None, "measure"):
-        raise UsageError(f'tune is "measure" or None, not {tune!r}')
+    _check(
+        module,
+        backend,
+        tune=(tune, None, "measure"),
+        keep=(keep, *get_args(Keep)),
+        precision=(precision, *get_args(Precision)),
+    )
     if example_inputs is None:
         example_inputs = (_example(module),)
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
@@ -97,7 +106,8 @@ def optimize(
     runs: dict[str, Network | Prepared] = {}
     tried: dict[str, float | str] = {}
     with torch.no_grad():
-        cases = _cases(module, args, kwargs)
+        cases = _Cases(module, args, kwargs)
+        args, kwargs = _copy((args, kwargs))  # which a module may write to
         for name, spec in chosen.items():
             try:
                 if spec.prepare == _OWN.prepare:
@@ -136,13 +146,13 @@ def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         PlanError, CaptureError: there are none.
     """
     with torch.no_grad():
-        return _checked(module, _cases(module, args, kwargs), "default")
+        return _checked(module, _Cases(module, args, kwargs), "default")
 
 
 def prepare_exact(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Network:
     """The same without Winograd's convolutions, for comparison."""
     with torch.no_grad():
-        return _checked(module, _cases(module, args, kwargs), "exact")
+        return _checked(module, _Cases(module, args, kwargs), "exact")
 
 
 def _example(module: nn.Module) -> Tensor:
@@ -157,35 +167,86 @@ def _example(module: nn.Module) -> Tensor:
     )
 
 
-def _cases(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Case]:
-    """The example and random inputs like it, with what the module makes of them."""
-    generator = torch.Generator().manual_seed(1)
+def _check(module: nn.Module, backend: str, **options: tuple[Any, ...]) -> None:
+    """Refuse what is no module for inference on the CPU, and values that an option does not have.
 
-    def other(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.is_floating_point():
-            return torch.randn(leaf.shape, generator=generator).to(leaf)
-        return leaf
+    Args:
+        module: the one to optimize.
+        backend: what is to run it.
+        options: by name, the given value and those that there are.
+    """
+    if not isinstance(backend, str):
+        raise UsageError(f"backend is a name that zoo list-backends knows, not {backend!r}")
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"zoo.optimize takes an nn.Module, not a {type(module).__name__}")
+    if isinstance(module, OptimizedModule):
+        raise UsageError("the module is optimized already; give the original")
+    if module.training:
+        raise UsageError("zoo.optimize is for inference: call .eval() on the module first")
+    for name, tensor in module.state_dict().items():
+        if isinstance(tensor, Tensor) and tensor.device.type != "cpu":
+            raise UsageError(
+                f"zoo.optimize is for modules on the CPU, but {name} is on {tensor.device}: load "
+                "or move it there first"
+            )
+    for option, (value, *known) in options.items():
+        if value not in known:
+            raise UsageError(f"{option} is {' or '.join(map(repr, known))}, not {value!r}")
 
-    more_args, more_kwargs = pytree.tree_map(other, (args, kwargs))
-    return [
-        (args, kwargs, module(*args, **kwargs)),
-        (more_args, more_kwargs, module(*more_args, **more_kwargs)),
-    ]
+
+def _copy(inputs: Any) -> Any:
+    """Inputs with tensors of their own, in the same layout."""
+    return pytree.tree_map(
+        lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, inputs
+    )
 
 
-def _worst(run: Callable[..., Any], cases: Sequence[Case]) -> float:
-    return max(difference(run(*args, **kwargs), expected) for args, kwargs, expected in cases)
+class _Cases:
+    """The example and random inputs like it, and what the module makes of them.
+
+    The module runs when that is first asked for: one that changes its state is refused before.
+    """
+
+    def __init__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._module = module
+        self.example = _copy((args, kwargs))
+
+    @cached_property
+    def _all(self) -> list[Case]:
+        generator = torch.Generator().manual_seed(1)
+
+        def other(leaf: Any) -> Any:
+            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                return torch.randn(leaf.shape, generator=generator).to(leaf)
+            return leaf
+
+        return [
+            (args, kwargs, self._expected(args, kwargs))
+            for args, kwargs in (self.example, pytree.tree_map(other, self.example))
+        ]
+
+    def _expected(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args, kwargs = _copy((args, kwargs))
+        return self._module(*args, **kwargs)
+
+    def worst(self, run: Callable[..., Any]) -> float:
+        """The largest error of a way to run the module."""
+        errors = []
+        for args, kwargs, expected in self._all:
+            args, kwargs = _copy((args, kwargs))
+            errors.append(difference(run(*args, **kwargs), expected))
+        return max(errors)
 
 
-def _pass(run: Callable[..., Any], cases: Sequence[Case]) -> None:
+def _pass(run: Callable[..., Any], cases: _Cases) -> None:
     """Raise PlanError unless all outputs are right."""
-    worst = _worst(run, cases)
+    worst = cases.worst(run)
     if not worst <= TOLERANCE:
         raise PlanError(f"the outputs differ by {worst:.1e} of their maximum")
 
 
 def _checked(
-    module: nn.Module, cases: Sequence[Case], precision: Precision, choices: Choices | None = None
+    module: nn.Module, cases: _Cases, precision: Precision, choices: Choices | None = None
 ) -> Network:
     """The network, with Winograd's convolutions where the outputs stay right.
 
@@ -199,20 +260,27 @@ def _checked(
         set_precision(captured.graph_module, dict.fromkeys(exact, "exact"))
         return captured
 
-    captured = rewritten(*cases[0][:2])
-    network = Network(captured, precision, rewritten, choices)
-    worst = _worst(network, cases)
+    args, kwargs = cases.example
+    captured = rewritten(args, kwargs)
+    before = fingerprint(module)
+
+    def network_of(choices: Choices | None = None) -> Network:
+        unchanged = lambda: fingerprint(module) == before  # noqa: E731
+        return Network(captured, precision, rewritten, choices, unchanged)
+
+    network = network_of(choices)
+    worst = cases.worst(network)
     if worst <= TOLERANCE:
         return network
     # By the fixed list: of each of the networks that are tried kernels would be measured.
-    layers = Network(captured, precision, rewritten).winograd_layers(*cases[0][:2])
+    layers = network_of().winograd_layers(args, kwargs)
 
     def without(some: Collection[str], choices: Choices | None = None) -> Network:
         chosen: dict[str, Precision] = dict.fromkeys(layers, "default")
         set_precision(captured.graph_module, chosen | dict.fromkeys(some, "exact"))
-        return Network(captured, precision, rewritten, choices)
+        return network_of(choices)
 
-    found = inexact_layers(layers, lambda some: _worst(without(some), cases), TOLERANCE)
+    found = inexact_layers(layers, lambda some: cases.worst(without(some)), TOLERANCE)
     if found is None:
         raise PlanError(
             f"the outputs differ by {worst:.1e} of their maximum, with Winograd's convolutions or "

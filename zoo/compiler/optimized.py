@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from zoo.backends.prepared import Prepared
-from zoo.compiler.network import Network, PlanError
+from zoo.compiler.network import ChangedWeightsError, Network, PlanError
 from zoo.compiler.report import Report, report
 from zoo.compiler.saved import SavedModuleError, read, write
 from zoo.errors import ZooError
@@ -53,6 +53,7 @@ class OptimizedModule(nn.Module):
         """What the original returns. Raises RuntimeError where an input requires grad.
 
         From a file there is no original: PlanError for inputs that its graphs do not take.
+        ChangedWeightsError for inputs of a new size, when the original's weights have changed.
         """
         if torch.is_grad_enabled() and any(
             isinstance(leaf, Tensor) and leaf.requires_grad
@@ -66,6 +67,8 @@ class OptimizedModule(nn.Module):
             if self.network is not None:
                 try:
                     return self.network(*args, **kwargs)
+                except ChangedWeightsError:
+                    raise
                 except ZooError:
                     if self._module[0] is None:
                         raise
@@ -99,13 +102,15 @@ class OptimizedModule(nn.Module):
         Raises:
             SavedModuleError: it runs as it was, the graph holds what cannot be written down, or
                 the folder cannot be written to.
-            UsageError: the file exists and ``overwrite`` is false.
+            UsageError: the file exists and ``overwrite`` is false, or the weights of the original
+                have changed since it was optimized.
         """
         if not isinstance(self.network, Network):
             why = self.reason or f"backend {self.backend!r} runs it"
             raise SavedModuleError(
                 f"there is no plan to save ({why}); save the original's state_dict instead"
             )
+        self.network.check_weights()
         write(self.network, _attributes(self), path, overwrite)
 
     def train(self, mode: bool = True) -> OptimizedModule:

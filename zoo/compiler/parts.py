@@ -168,6 +168,8 @@ conv2d conv2d_pool linear max_pool2d avg_pool2d adaptive_avg_pool2d batch_norm g
 view reshape unflatten contiguous clone dropout alias detach pixel_shuffle pixel_unshuffle
 channel_shuffle upsample_nearest2d upsample_bilinear2d upsample_bicubic2d
 """
+# What these name sizes by.
+_SIZES = {"view": "size", "reshape": "shape"}
 # These must leave the first dimension alone.
 _DIMENSIONS: dict[str, Callable[[dict[str, Any]], Sequence[int]]] = {
     **dict.fromkeys(("mean", "sum", "amax"), lambda args: args["dim"] or [0]),
@@ -199,12 +201,33 @@ def _image_by_image(node: fx.Node, lowering: Lowering) -> bool:
     if not isinstance(node.target, OpOverload):
         return True  # the choice of one of several results
     name = node.target._schema.name.partition("::")[2]
+    known = arguments(node)
+    if name in _SIZES:
+        known[_SIZES[name]] = known[_SIZES[name]][1:]  # the batch's own place
+    numbers: list[fx.Node] = []
+    fx.node.map_arg(tuple(known.values()), numbers.append)
+    if any(_counts_images(number, lowering) for number in numbers):
+        return False
     if name in _POINTWISE.split():
         return all(tensor.dim() == results[0].dim() for tensor in sources)
     if name in _DIMENSIONS:
         dims = _DIMENSIONS[name](arguments(node))
         return all(dim % sources[0].dim() for dim in dims)
     return name in _BY_IMAGE.split()
+
+
+def _counts_images(node: fx.Node, lowering: Lowering) -> bool:
+    """Whether the node is a number that another number of images would change.
+
+    Of tensors that hold images in their first dimension, no other dimension's size would.
+    """
+    if node.op != "call_function" or _tensors(lowering.value(node)):
+        return False
+    if node.target is torch.ops.aten.sym_size.int:
+        known: dict[str, Any] = arguments(node)
+        return known["dim"] in (0, -lowering.value(known["self"]).fake.dim())
+    sources = node.all_input_nodes
+    return any(_tensors(lowering.value(each)) or _counts_images(each, lowering) for each in sources)
 
 
 def _tensors(value: Any) -> list[Tensor]:
