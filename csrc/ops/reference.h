@@ -1,5 +1,6 @@
 // The ops as plain compositions of PyTorch's own: they run every case that no kernel takes (other
-// dtypes, other devices), and forward-mode differentiation. Arguments are checked beforehand.
+// dtypes, other devices), and forward-mode differentiation. Arguments are checked beforehand. In a
+// forked child they run on one thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
