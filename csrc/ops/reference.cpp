@@ -1,8 +1,10 @@
 #include "ops/reference.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/batch_norm.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/div.h>
@@ -15,7 +17,6 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/mul.h>
-#include <ATen/ops/native_batch_norm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/relu6.h>
 #include <ATen/ops/sigmoid.h>
@@ -113,13 +114,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> conv2d_batch_norm(
   const OneThreadInChild alone;
   const at::Tensor map =
       at::conv2d(input, weight, bias, args.stride, args.padding, args.dilation, args.groups);
-  at::Tensor output = std::get<0>(at::native_batch_norm(
-      map, bn_weight, bn_bias, /*running_mean=*/{}, /*running_var=*/{}, /*training=*/true,
-      /*momentum=*/0, eps));
+  const bool cudnn = at::globalContext().userEnabledCuDNN();
+  at::Tensor output =
+      at::batch_norm(map, bn_weight, bn_bias, /*running_mean=*/{},
+                     /*running_var=*/{}, /*training=*/true, /*momentum=*/0, eps, cudnn);
   if (residual) output = at::add(output, *residual);
+  const auto wide = c10::promoteTypes(map.scalar_type(), at::kFloat);
   const auto [variance, mean] =
-      at::var_mean(map.detach(), at::OptionalIntArrayRef({0, 2, 3}), /*correction=*/0);
-  return {activate(output, activation), map, mean, variance};
+      at::var_mean(map.detach().to(wide), at::OptionalIntArrayRef({0, 2, 3}), /*correction=*/0);
+  const auto dtype = bn_weight ? bn_weight->scalar_type() : wide;
+  return {activate(output, activation), map, mean.to(dtype), variance.to(dtype)};
 }
 
 at::Tensor pack(const at::Tensor& weight, int64_t groups) {
