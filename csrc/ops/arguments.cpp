@@ -76,6 +76,18 @@ Pair output_sizes(const char* op, int64_t h, int64_t w, const Window& window, bo
   return out;
 }
 
+// What no memory holds is refused here: PyTorch's own words for it name neither op nor argument.
+void check_elements(const char* op, const char* what, at::IntArrayRef size) {
+  double elements = 1;
+  for (const int64_t extent : size) elements *= static_cast<double>(extent);
+  TORCH_CHECK(elements < kLargest / 16, "zoo::", op, ": ", what, " ", size,
+              " is more than any memory holds; give smaller numbers");
+}
+
+void check_output(const char* op, int64_t batch, int64_t channels, const Pair& out) {
+  check_elements(op, "an output of shape", {batch, channels, out.h, out.w});
+}
+
 // As PyTorch has it, which looks at the kernel without its dilation.
 void check_pool_padding(const char* op, const Window& window) {
   TORCH_CHECK(window.pad_h <= window.kernel_h / 2 && window.pad_w <= window.kernel_w / 2,
@@ -200,6 +212,7 @@ Packing choose_packing(const char* op, at::IntArrayRef input_size, at::IntArrayR
   TORCH_CHECK(
       input_size.size() == 4 && *std::min_element(input_size.begin(), input_size.end()) >= 0,
       "zoo::", op, ": input_size must be four numbers (N, C, H, W), not ", input_size);
+  check_elements(op, "input_size", input_size);
   // A meta tensor has a shape and no memory: the arguments get the checks of a real call.
   const at::Tensor input = at::empty(input_size, at::TensorOptions(at::kMeta));
   const Conv2dParams params = conv2d_params(op, input, weight_size, std::nullopt, args);
@@ -211,12 +224,13 @@ Packing packing_of(const char* op, const at::Tensor& packed, at::IntArrayRef siz
   check_weight_size(op, size, groups);
   const WeightSize weight{size[0], size[1], size[2], size[3]};
   Packing packing = direct_packing(weight, groups);
-  TORCH_CHECK(packed.dim() == 1 && packed.is_contiguous() &&
-                  recognise_packing(packed.numel(), weight, groups, &packing),
+  TORCH_CHECK(packed.dim() == 1 && recognise_packing(packed.numel(), weight, groups, &packing),
               "zoo::", op,
               ": packed_weight must be what conv2d_prepack returns for a weight of shape ", size,
               " and groups=", groups, ": ", packed_size(packing, weight, groups),
               " contiguous elements, not shape ", packed.sizes());
+  TORCH_CHECK(packed.is_contiguous(), "zoo::", op,
+              ": packed_weight is not contiguous; make it so with .contiguous()");
   return packing;
 }
 
@@ -227,6 +241,12 @@ void check_packing(const char* op, Packing packing, const Conv2dParams& params, 
   }
   TORCH_CHECK(reason == nullptr, "zoo::", op, ": packed_weight is packed for Winograd, but ",
               reason, "; pack it with this call's stride, dilation and precision");
+}
+
+Window conv2d_window(const char* op, at::IntArrayRef size, const Conv2dArgs& args) {
+  return window_of(op, {size[2], size[3]}, pair_of(op, "stride", args.stride, 1),
+                   pair_of(op, "padding", args.padding, 0),
+                   pair_of(op, "dilation", args.dilation, 1));
 }
 
 Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArrayRef size,
@@ -247,11 +267,10 @@ Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArray
   params.in_w = input.size(3);
   params.out_channels = size[0];
   params.groups = args.groups;
-  params.window =
-      window_of(op, {size[2], size[3]}, pair_of(op, "stride", args.stride, 1),
-                pair_of(op, "padding", args.padding, 0), pair_of(op, "dilation", args.dilation, 1));
+  params.window = conv2d_window(op, size, args);
   params.activation = parse_activation(args.activation);
   const Pair out = output_sizes(op, params.in_h, params.in_w, params.window, false);
+  check_output(op, params.batch, params.out_channels, out);
   params.out_h = out.h;
   params.out_w = out.w;
   params.input = strides_of(input);
@@ -299,6 +318,7 @@ Pool2dParams pool2d_params(const char* op, const at::Tensor& input, at::IntArray
                 pair_of(op, "padding", padding, 0), pair_of(op, "dilation", dilation, 1));
   check_pool_padding(op, params.window);
   const Pair out = output_sizes(op, params.in_h, params.in_w, params.window, ceil_mode);
+  check_output(op, params.batch, params.channels, out);
   params.out_h = out.h;
   params.out_w = out.w;
   params.input = strides_of(input);
@@ -314,6 +334,7 @@ Pool2dParams adaptive_pool2d_params(const char* op, const at::Tensor& input,
   params.channels = input.size(1);
   params.in_h = input.size(2);
   params.in_w = input.size(3);
+  check_output(op, params.batch, params.channels, out);
   params.out_h = out.h;
   params.out_w = out.w;
   params.adaptive = params.in_h % out.h != 0 || params.in_w % out.w != 0;

@@ -46,6 +46,8 @@ at::MemoryFormat output_format(const at::Tensor& input, const at::Tensor& weight
 Conv2dParams conv2d_params(const char* op, const at::Tensor& input, at::IntArrayRef weight_size,
                            const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
                            const std::optional<at::Tensor>& residual = std::nullopt);
+// The window of a convolution with such a weight.
+Window conv2d_window(const char* op, at::IntArrayRef weight_size, const Conv2dArgs& args);
 void add_pool(Conv2dParams& params, const char* op, const PoolArgs& args);
 
 // Null, or why the kernels do not train such a convolution: then PyTorch's own ops do.

@@ -36,6 +36,14 @@ void run(const Parallel& self, int64_t count, void* context,
 
 bool in_forked_child() { return forked_child.load(std::memory_order_relaxed); }
 
+OneThreadInChild::OneThreadInChild() : before_(in_forked_child() ? at::get_num_threads() : 1) {
+  if (before_ > 1) at::set_num_threads(1);
+}
+
+OneThreadInChild::~OneThreadInChild() {
+  if (before_ > 1) at::set_num_threads(before_);
+}
+
 Parallel parallel(double work) {
   Parallel result;
   result.run = run;

@@ -13,4 +13,16 @@ Parallel parallel(double work);
 // Whether this process was forked from one that had used PyTorch, whose own ops may then hang.
 bool in_forked_child();
 
+// As long as one lives in a forked child, PyTorch's own ops run on one thread: on more they hang.
+class OneThreadInChild {
+ public:
+  OneThreadInChild();
+  ~OneThreadInChild();
+  OneThreadInChild(const OneThreadInChild&) = delete;
+  OneThreadInChild& operator=(const OneThreadInChild&) = delete;
+
+ private:
+  int before_;  // how many there were
+};
+
 }  // namespace zoo::ops

@@ -1,8 +1,10 @@
 #include "ops/reference.h"
 
+#include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/avg_pool2d.h>
+#include <ATen/ops/batch_norm.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/div.h>
@@ -15,7 +17,6 @@
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/max_pool2d.h>
 #include <ATen/ops/mul.h>
-#include <ATen/ops/native_batch_norm.h>
 #include <ATen/ops/relu.h>
 #include <ATen/ops/relu6.h>
 #include <ATen/ops/sigmoid.h>
@@ -28,10 +29,12 @@
 
 #include "kernels/pack.h"
 #include "kernels/table.h"
+#include "ops/parallel.h"
 
 namespace zoo::ops::reference {
 
 at::Tensor activate(const at::Tensor& input, Activation activation) {
+  const OneThreadInChild alone;
   switch (activation) {
     case Activation::none:
       return input;
@@ -64,6 +67,7 @@ at::Tensor activate(const at::Tensor& input, Activation activation) {
 
 at::Tensor scale_shift(const at::Tensor& input, const std::optional<at::Tensor>& scale,
                        const std::optional<at::Tensor>& shift, Activation activation) {
+  const OneThreadInChild alone;
   at::Tensor output = input;
   if (scale) output = at::mul(output, *scale);
   if (shift) output = at::add(output, *shift);
@@ -73,6 +77,7 @@ at::Tensor scale_shift(const at::Tensor& input, const std::optional<at::Tensor>&
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, Activation activation,
                   const std::optional<at::Tensor>& residual) {
+  const OneThreadInChild alone;
   at::Tensor output = at::linear(input, weight, bias);
   if (residual) output = at::add(output, *residual);
   return activate(output, activation);
@@ -81,6 +86,7 @@ at::Tensor linear(const at::Tensor& input, const at::Tensor& weight,
 at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
                   const std::optional<at::Tensor>& residual) {
+  const OneThreadInChild alone;
   at::Tensor output =
       at::conv2d(input, weight, bias, args.stride, args.padding, args.dilation, args.groups);
   if (residual) output = at::add(output, *residual);
@@ -93,6 +99,7 @@ at::Tensor conv2d(const at::Tensor& input, const at::Tensor& weight,
 at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
                        const PoolArgs& pool) {
+  const OneThreadInChild alone;
   const at::Tensor map = conv2d(input, weight, bias, args, std::nullopt);
   return parse_pool(pool.pool) == Pool::max
              ? at::max_pool2d(map, pool.kernel, pool.stride, pool.padding)
@@ -104,18 +111,23 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> conv2d_batch_norm(
     const Conv2dArgs& args, const std::optional<at::Tensor>& bn_weight,
     const std::optional<at::Tensor>& bn_bias, double eps, Activation activation,
     const std::optional<at::Tensor>& residual) {
+  const OneThreadInChild alone;
   const at::Tensor map =
       at::conv2d(input, weight, bias, args.stride, args.padding, args.dilation, args.groups);
-  at::Tensor output = std::get<0>(at::native_batch_norm(
-      map, bn_weight, bn_bias, /*running_mean=*/{}, /*running_var=*/{}, /*training=*/true,
-      /*momentum=*/0, eps));
+  const bool cudnn = at::globalContext().userEnabledCuDNN();
+  at::Tensor output =
+      at::batch_norm(map, bn_weight, bn_bias, /*running_mean=*/{},
+                     /*running_var=*/{}, /*training=*/true, /*momentum=*/0, eps, cudnn);
   if (residual) output = at::add(output, *residual);
+  const auto wide = c10::promoteTypes(map.scalar_type(), at::kFloat);
   const auto [variance, mean] =
-      at::var_mean(map.detach(), at::OptionalIntArrayRef({0, 2, 3}), /*correction=*/0);
-  return {activate(output, activation), map, mean, variance};
+      at::var_mean(map.detach().to(wide), at::OptionalIntArrayRef({0, 2, 3}), /*correction=*/0);
+  const auto dtype = bn_weight ? bn_weight->scalar_type() : wide;
+  return {activate(output, activation), map, mean.to(dtype), variance.to(dtype)};
 }
 
 at::Tensor pack(const at::Tensor& weight, int64_t groups) {
+  const OneThreadInChild alone;
   const int64_t out = weight.size(0), in = weight.size(1), area = weight.size(2) * weight.size(3);
   if (direct_packing({out, in, weight.size(2), weight.size(3)}, groups) == Packing::depthwise) {
     const at::Tensor taps = weight.reshape({out, area}).t();
@@ -155,6 +167,7 @@ at::Tensor unpack_winograd(const at::Tensor& packed, Packing packing, at::IntArr
 }  // namespace
 
 at::Tensor unpack(const at::Tensor& packed, Packing packing, at::IntArrayRef size, int64_t groups) {
+  const OneThreadInChild alone;
   const int64_t area = size[2] * size[3];
   if (is_winograd(packing)) return unpack_winograd(packed, packing, size);
   if (packing == Packing::depthwise) {
@@ -169,6 +182,7 @@ at::Tensor unpack(const at::Tensor& packed, Packing packing, at::IntArrayRef siz
 }
 
 at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format) {
+  const OneThreadInChild alone;
   // The strides of at::empty, without its allocation: here every declined call comes by.
   const at::IntArrayRef sizes = output.sizes(), strides = output.strides();
   const bool fits = format == at::MemoryFormat::ChannelsLast
@@ -178,6 +192,7 @@ at::Tensor with_format(const at::Tensor& output, at::MemoryFormat format) {
 }
 
 at::Tensor regular(const at::Tensor& tensor) {
+  const OneThreadInChild alone;
   const at::IntArrayRef sizes = tensor.sizes();
   if (tensor.is_contiguous()) return tensor.as_strided(sizes, c10::contiguous_strides(sizes));
   if (tensor.is_contiguous(at::MemoryFormat::ChannelsLast)) {

@@ -1,5 +1,6 @@
 // The ops as plain compositions of PyTorch's own: they run every case that no kernel takes (other
-// dtypes, other devices), and forward-mode differentiation. Arguments are checked beforehand.
+// dtypes, other devices), and forward-mode differentiation. Arguments are checked beforehand. In a
+// forked child they run on one thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -21,7 +22,8 @@ at::Tensor conv2d_pool(const at::Tensor& input, const at::Tensor& weight,
                        const std::optional<at::Tensor>& bias, const Conv2dArgs& args,
                        const PoolArgs& pool);
 
-// Output, the map before the BatchNorm, and its channels' mean and biased variance.
+// Output, the map before the BatchNorm, and its channels' mean and biased variance: in bn_weight's
+// dtype, or without it the map's, but at least float32.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> conv2d_batch_norm(
     const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
     const Conv2dArgs& args, const std::optional<at::Tensor>& bn_weight,

@@ -290,6 +290,23 @@ def test_bad_use_is_a_line_and_exit_code_2(arguments, message, monkeypatch):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("op", "case"),
+    [
+        ("conv2d", "1,100000,8000,8000,16,3,1,1"),
+        ("linear", "1,2000000000,2000000000"),
+        ("avg_pool2d", "1,1000000,100000,100000,3,2,1"),
+    ],
+)
+def test_a_case_that_does_not_fit_into_memory_is_a_line(op, case):
+    done = bench("--op", op, "--shape", case, *QUICK)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {op} {case} takes ")
+    assert done.stderr.endswith("GiB are free: choose a smaller case\n")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
 def test_ceilings_alone(tmp_path):
     counts = [1, 2] if len(os.sched_getaffinity(0)) > 1 else [1]
     threads = ("--threads", ",".join(map(str, counts)))

@@ -128,6 +128,20 @@ def test_subclasses_modes_and_traces_see_the_op(name: str, run: Callable[[Tensor
     assert torch.equal(traced(X * 2), run(X * 2))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*jit.trace:FutureWarning")
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: ops.adaptive_avg_pool2d(x, (None, 2)),
+        lambda x: ops.conv2d(x, W, padding="same"),
+        lambda x: ops.conv2d(x, W, padding=(x.shape[2] // 4, 1)),
+        lambda x: ops.conv2d_packed(x, ops.conv2d_prepack(W), W.shape),
+    ],
+)
+def test_traced_sizes_are_numbers(run: Any) -> None:
+    assert torch.equal(torch.jit.trace(run, (X,))(X * 2), run(X * 2))
+
+
 def test_symbolic_sizes_reach_the_op() -> None:
     class RowsAsTheyAre(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def seed() -> None:
+def seed(allow_fallback: None) -> None:
     torch.manual_seed(0)
 
 
@@ -126,13 +126,17 @@ def test_one_image() -> None:
     close([output, *statistics], [expected[0], *others])
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("affine", [False, True])
-def test_half_precision(affine: bool) -> None:
+def test_half_precision(affine: bool, compiled: bool) -> None:
     given = tensors(dtype=torch.float32)
     half = {name: value.bfloat16() for name, value in given.items() if "bn" not in name}
     if affine:
         half |= {name: value for name, value in given.items() if "bn" in name}
-    output, mean, variance = ops.conv2d_batch_norm(**half)
+    torch._dynamo.reset()
+    op = ops.conv2d_batch_norm
+    op = torch.compile(op, fullgraph=True, backend="aot_eager") if compiled else op
+    output, mean, variance = op(**half)
     assert (output.dtype, mean.dtype, variance.dtype) == (
         torch.bfloat16, torch.float32, torch.float32,
     )  # fmt: skip
@@ -144,7 +148,48 @@ def test_autocast() -> None:
     given = tensors(dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output, mean, _ = ops.conv2d_batch_norm(**given)
+        residual = ops.conv2d_batch_norm(**given, residual=output.float())[0]
     assert (output.dtype, mean.dtype) == (torch.bfloat16, torch.float32)
+    assert residual.dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "format", "window", "reason"),
+    [
+        (torch.float32, torch.contiguous_format, {}, "take channels_last only"),
+        (torch.float64, torch.contiguous_format, {}, "take channels_last only"),
+        (torch.bfloat16, torch.channels_last, {}, "no kernel for this dtype"),
+        (torch.float32, torch.channels_last, {"padding": 3}, "padding beyond the window"),
+    ],
+    ids=str,
+)
+def test_what_no_kernel_takes_is_an_error_where_it_is_to_be(
+    dtype: torch.dtype,
+    format: torch.memory_format,
+    window: dict[str, Any],
+    reason: str,
+    grad: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {name: value.to(dtype) for name, value in tensors().items()}
+    given = {name: value.requires_grad_(grad) for name, value in given.items()}
+    given["input"] = given["input"].contiguous(memory_format=format)
+    ops.conv2d_batch_norm(**given, **window)
+    monkeypatch.setenv("ZOO_FALLBACK", "error")
+    with pytest.raises(
+        NotImplementedError, match=f"zoo::conv2d_batch_norm has no kernel for this case: .*{reason}"
+    ):
+        ops.conv2d_batch_norm(**given, **window)
+
+
+def test_autocast_is_an_error_where_it_is_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_FALLBACK", "error")
+    with (
+        torch.autocast("cpu", dtype=torch.bfloat16),
+        pytest.raises(NotImplementedError, match="no kernel for this dtype"),
+    ):
+        ops.conv2d_batch_norm(**tensors(dtype=torch.float32))
 
 
 @pytest.mark.parametrize("last", ["input", "weight", None])

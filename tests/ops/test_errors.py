@@ -110,6 +110,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
         lambda x, w, b: ops.conv2d_packed(x, ops.conv2d_prepack(w), (8, 4, 3, 5)),
         "packed_weight must be what conv2d_prepack returns",
     ),
+    "packed slices": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_packed(x, ops.conv2d_prepack(w).repeat(2)[::2], w.shape),
+        r"zoo::conv2d_packed: packed_weight is not contiguous; make it so with \.contiguous\(\)",
+    ),
     "winograd stride": (
         (WX, WW, None),
         lambda x, w, b: ops.conv2d_packed(x, winograd(x, w), w.shape, stride=2),
@@ -124,6 +129,21 @@ WRONG: dict[str, tuple[tuple[Any, ...], Callable[..., Any], str]] = {
         (WX, WW, None),
         lambda x, w, b: ops.conv2d_packed(x, winograd(x, w), w.shape, precision="exact"),
         'packed_weight is packed for Winograd, but precision="exact" avoids Winograd; pack it',
+    ),
+    "prepack stride": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_prepack(w, stride=0),
+        r"zoo::conv2d_prepack: stride must be at least 1, not \[0, 0\]",
+    ),
+    "prepack padding": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_prepack(w, padding=-1),
+        r"zoo::conv2d_prepack: padding must be at least 0, not \[-1, -1\]",
+    ),
+    "prepack dilation": (
+        (X, W, None),
+        lambda x, w, b: ops.conv2d_prepack(w, dilation=(1, 1, 1)),
+        "zoo::conv2d_prepack: dilation must be one number or two, not 3",
     ),
     "prepack for no input": (
         (WX, WW, None),
@@ -319,6 +339,20 @@ def test_numbers_that_would_overflow(number: int) -> None:
         ops.conv2d_packed(x, ops.conv2d_prepack(w), (number, number, 3, 3))
 
 
-def test_output_larger_than_memory() -> None:
-    with pytest.raises(RuntimeError, match=r"overflow|allocate|too large"):
-        ops.conv2d(torch.randn(X), torch.randn(W), padding=2**40)
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda x, w: ops.conv2d(x, w, padding=2**31), "conv2d: an output of shape [2, 8, "),
+        (lambda x, w: ops.conv2d_pool(x, w, padding=2**40), "conv2d_pool: an output of shape"),
+        (lambda x, w: ops.adaptive_avg_pool2d(x, 2**40), "adaptive_avg_pool2d: an output of"),
+        (
+            lambda x, w: ops.conv2d_prepack(w, input_size=(1, 4, 2**40, 2**40)),
+            "conv2d_prepack: input_size [1, 4, 1099511627776, 1099511627776] is",
+        ),
+    ],
+)
+def test_larger_than_any_memory(call: Callable[..., Any], expected: str) -> None:
+    with pytest.raises(RuntimeError) as error:
+        call(torch.randn(X), torch.randn(W))
+    assert message(error).startswith(f"zoo::{expected}")
+    assert message(error).endswith("is more than any memory holds; give smaller numbers")

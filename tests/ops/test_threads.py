@@ -124,6 +124,46 @@ def test_forked_child_works_on_one_thread() -> None:
     assert result.stdout == "0\n", result.stderr
 
 
+# What is PyTorch's to compute there: batch norm in NCHW, half precision, activations by themselves.
+FORK_OF_PYTORCH = """
+import os, signal, torch
+from zoo import ops
+torch.set_num_threads(1)  # as a child works
+x, deep, scale = torch.randn(4, 32, 64, 64), torch.randn(64, 32, 3, 3), torch.randn(32, 1, 1)
+half, half_deep, half_scale = x.half(), deep.half(), scale.half()
+leaf = deep.detach().requires_grad_()
+
+def results():
+    packed = ops.conv2d_prepack(half_deep)
+    return (
+        *ops.conv2d_batch_norm(x, deep, activation="silu"), *ops.conv2d_batch_norm(x, leaf),
+        *ops.conv2d_batch_norm(half, half_deep, activation="relu"),
+        ops.conv2d(x, leaf, activation="gelu"), ops.conv2d(half, half_deep),
+        ops.conv2d_pool(half, half_deep, activation="relu"), packed,
+        ops.conv2d_packed(half, packed, half_deep.shape),
+        *ops.max_pool2d(half, 3, 1, return_indices=True), ops.avg_pool2d(half, 3, 1),
+        ops.adaptive_avg_pool2d(half, 40), ops.scale_shift(half, half_scale),
+        ops.linear(half, half_deep[:, :, 0, 0].repeat(1, 2)),
+    )
+
+expected = [each.detach().numpy().tobytes() for each in results()]
+torch.set_num_threads(2)
+results()  # the pool has threads now
+pid = os.fork()
+if pid == 0:
+    signal.alarm(60)
+    same = [each.detach().numpy().tobytes() for each in results()] == expected
+    os._exit(7 if not same else 8 if torch.get_num_threads() != 2 else 0)
+_, status = os.waitpid(pid, 0)
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_forked_child_gives_pytorch_one_thread() -> None:
+    result = run_python(FORK_OF_PYTORCH, OMP_WAIT_POLICY="passive", ZOO_FALLBACK="aten")
+    assert result.stdout == "0\n", result.stderr
+
+
 def convolutions() -> list[torch.Tensor]:
     """One by each kernel, each large enough for threads to be woken."""
     generator = torch.Generator().manual_seed(3)

@@ -233,14 +233,16 @@ def test_strided_vectors(op: str) -> None:
     ids=["stride-dilation", "padding"],
 )
 @pytest.mark.parametrize("op", OPS)
-def test_what_pytorch_differentiates(op: str, window: tuple[Any, ...]) -> None:
+def test_what_pytorch_differentiates(
+    op: str, window: tuple[Any, ...], allow_fallback: None
+) -> None:
     sample = make(op, window, activation="relu")
     training_samples.check(sample)
     assert not training_samples.is_fused(sample)
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_contiguous_tensors(op: str) -> None:
+def test_contiguous_tensors(op: str, allow_fallback: None) -> None:
     sample = make(op, activation="relu").map(lambda tensor: tensor.contiguous())
     for name, value in training_samples.check(sample).items():
         assert value.is_contiguous(), name

@@ -296,7 +296,7 @@ def calls(draw: st.DrawFn, op: str) -> tuple[Sample, Tensor, list[str]]:
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_any_call(op: str, capability: str, data: st.DataObject) -> None:
+def test_any_call(op: str, capability: str, allow_fallback: None, data: st.DataObject) -> None:
     sample, grad, wanted = data.draw(calls(op))
     found = training_samples.gradients(sample, grad, wanted=wanted)
     assert list(found) == ["output", *wanted]

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from zoo import ops
 from zoo.benchmark import peak
-from zoo.benchmark.machine import available_bytes
-from zoo.benchmark.problem import Problem
+from zoo.benchmark.problem import Problem, in_memory
 from zoo.benchmark.shapes import Case
 from zoo.benchmark.timing import block_seconds, calibrate
-from zoo.errors import ZooError
 from zoo.ops import Activation, Precision, _introspection
 from zoo.ops._introspection import Choice
 
@@ -27,20 +25,6 @@ _BLOCK_S, _ROUNDS, _PATIENCE_S = 0.01, 9, 10.0
 class _Ends(TypedDict):
     activation: Activation
     precision: Precision
-
-
-def check_memory(case: Case, dtype: torch.dtype) -> None:
-    """Raise ZooError, of exit code 1, where the tensors of a case do not fit into memory."""
-    shapes = case.input_shape, case.weight_shape, case.output_shape
-    sizes = [math.prod(shape) for shape in shapes]
-    # They are drawn in float64, one after the other.
-    needed = sum(sizes) * dtype.itemsize + max(sizes[:2]) * torch.float64.itemsize
-    available = available_bytes()
-    if available is not None and needed > available:
-        raise ZooError(
-            f"conv2d {case} takes {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} "
-            "GiB are free: choose a smaller case"
-        )
 
 
 def estimate(choices: Sequence[Choice], dtype: torch.dtype) -> list[float | None]:
@@ -76,7 +60,7 @@ def measure(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), in_memory(case):
             problem = Problem.make(case, dtype, activation)
             runs = _runs(problem, chosen, activation, precision, packed, channels_last)
             calls = {name: calibrate(run, _BLOCK_S)[0] for name, run in runs.items()}
@@ -87,10 +71,6 @@ def measure(
                     break
                 for name, run in runs.items():
                     best[name] = min(best[name], block_seconds(run, calls[name]) * 1e3)
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
-            raise
-        raise ZooError(f"conv2d {case} does not fit into memory: choose a smaller case") from None
     finally:
         torch.set_num_threads(threads)
     return best

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zoo.benchmark.machine import available_bytes
 from zoo.benchmark.shapes import POOLS, WEIGHTED_OPS, Case
+from zoo.errors import ZooError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
@@ -51,6 +54,35 @@ class LeftOut(Exception):
     def __init__(self, status: str, reason: str, error: float | None = None) -> None:
         super().__init__(reason)
         self.status, self.reason, self.error = status, reason, error
+
+
+def check_memory(case: Case, dtype: torch.dtype) -> None:
+    """Raise ZooError, of exit code 1, where the tensors of a case do not fit into memory."""
+    shapes = [case.input_shape, case.output_shape]
+    if case.op in WEIGHTED_OPS:
+        shapes.append(case.weight_shape)
+    sizes = [math.prod(shape) for shape in shapes]
+    # They are drawn, or computed for reference, in float64, one after the other.
+    needed = sum(sizes) * dtype.itemsize + max(sizes) * torch.float64.itemsize
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise ZooError(
+            f"{case.op} {case} takes {needed / 2**30:.3g} GiB of memory, and "
+            f"{available / 2**30:.3g} GiB are free: choose a smaller case"
+        )
+
+
+@contextmanager
+def in_memory(case: Case) -> Iterator[None]:
+    """Turn an allocation that fails on the way, for what else the case needs, into a ZooError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        raise ZooError(
+            f"{case.op} {case} does not fit into memory: choose a smaller case"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def _measure(job: Job, events: Any) -> None:
 
     from zoo.benchmark import cuda
     from zoo.benchmark.candidates import choose
-    from zoo.benchmark.problem import Problem
+    from zoo.benchmark.problem import Problem, check_memory, in_memory
     from zoo.benchmark.pytorch import describe_torch
     from zoo.benchmark.shapes import parse_case
     from zoo.benchmark.timing import WALL, Clock, Plan, measure_case
@@ -74,6 +74,9 @@ def _measure(job: Job, events: Any) -> None:
 
     candidates = choose(job.op, job.rivals, job.candidates, job.device)
     dtype = getattr(torch, job.dtype)
+    cases = [parse_case(job.op, text) for text in job.cases]
+    for case in cases:
+        check_memory(case, dtype)
     clock: Clock = WALL
     if on_cuda:
         if reason := cuda.missing():
@@ -89,10 +92,9 @@ def _measure(job: Job, events: Any) -> None:
     # Right after the matrix products: the clocks are still those of work.
     gpu = {"gpu": {**cuda.describe_gpu(), **settings, **pauses}} if on_cuda else {}
     send("environment", **describe_process(), **speed, **ours, **peak, **gpu)
-    for text in job.cases:
-        entrants = [c for c in candidates if c.name not in job.crashed.get(text, ())]
-        with torch.inference_mode():
-            case = parse_case(job.op, text)
+    for case in cases:
+        entrants = [c for c in candidates if c.name not in job.crashed.get(str(case), ())]
+        with torch.inference_mode(), in_memory(case):
             problem = Problem.make(case, dtype, job.activation, device=job.device)
             rotates = job.weights == "cold" and not on_cuda  # there the clock clears the cache
             copies = copies_to_rotate(problem.weight.nbytes) if rotates else 1

@@ -191,8 +191,9 @@ def _explain(op: str, shape: str, dtype: str, how: _How, format_: str) -> None:
 
     from zoo import ops
     from zoo.benchmark import explain
+    from zoo.benchmark.problem import check_memory
 
-    explain.check_memory(case, getattr(torch, dtype))
+    check_memory(case, getattr(torch, dtype))
     choices = ops.explain_conv2d(
         case.input_shape,
         case.weight_shape,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.ops import _shapes, reference
+from zoo.ops import _shapes
 from zoo.ops._conv2d import Activation, Precision, named_padding
 from zoo.ops._introspection import ACTIVATIONS
 from zoo.ops._library import fake, op
@@ -91,28 +91,7 @@ def conv2d_batch_norm(
             input, weight, bias, stride, padding, dilation, groups, bn_weight, bn_bias, eps,
             activation, residual, precision,
         )  # fmt: skip
-        if (
-            input.is_cpu
-            and input.dtype in (torch.float32, torch.float64)
-            and not torch.is_autocast_enabled("cpu")
-        ):
-            output, _, mean, variance = _conv2d_batch_norm(
-                input,
-                weight,
-                bias,
-                stride,
-                padding,
-                dilation,
-                groups,
-                bn_weight,
-                bn_bias,
-                eps,
-                activation,
-                residual,
-                precision,
-            )
-            return output, mean, variance
-        return reference.conv2d_batch_norm(
+        output, _, mean, variance = _conv2d_batch_norm(
             input,
             weight,
             bias,
@@ -120,13 +99,14 @@ def conv2d_batch_norm(
             padding,
             dilation,
             groups,
-            bn_weight=bn_weight,
-            bn_bias=bn_bias,
-            eps=eps,
-            activation=activation,
-            residual=residual,
-            precision=precision,
+            bn_weight,
+            bn_bias,
+            eps,
+            activation,
+            residual,
+            precision,
         )
+        return output, mean, variance
     except Exception:
         check_types(conv2d_batch_norm, locals())
         raise
@@ -204,4 +184,6 @@ def _(
         if vector is not None:
             _shapes.check_device(name, what, vector, input)
     output = _shapes.empty(sizes, input, like=(input, weight))
-    return output, torch.empty_like(output), input.new_empty(sizes[1]), input.new_empty(sizes[1])
+    wide = torch.promote_types(input.dtype, torch.float32)
+    mean = input.new_empty(sizes[1], dtype=wide if bn_weight is None else bn_weight.dtype)
+    return output, torch.empty_like(output), mean, torch.empty_like(mean)

@@ -43,7 +43,7 @@ def conv2d_prepack(
     an input, stride, padding and dilation. It then serves inputs of any size; Winograd's layouts
     (large float32 3x3 convolutions, unless ``precision`` is "exact") serve stride 1 and dilation
     1 only. Without ``input_size`` the layout serves every input, stride and dilation, and the other
-    arguments but ``groups`` say nothing.
+    arguments but ``groups`` say nothing (they must be such as the convolutions take).
 
     Returns a flat tensor of the same dtype, for :func:`conv2d_packed` and
     :func:`conv2d_pool_packed`. It is not differentiable.
@@ -167,11 +167,16 @@ def _layout_of(op: str, packed: Tensor, size: Sequence[int], groups: int) -> str
     sizes = _packed_sizes(size, groups)
     layout = next((name for name, count in sizes.items() if count == packed.numel()), "")
     _shapes.check(
-        packed.dim() == 1 and packed.is_contiguous() and layout != "",
+        packed.dim() == 1 and layout != "",
         op,
         f"packed_weight must be what conv2d_prepack returns for a weight of shape {list(size)} "
         f"and groups={groups}: {next(iter(sizes.values()))} contiguous elements, not shape "
         f"{list(packed.shape)}",
+    )
+    _shapes.check(
+        packed.is_contiguous(),
+        op,
+        "packed_weight is not contiguous; make it so with .contiguous()",
     )
     return layout
 
@@ -208,6 +213,9 @@ def _(
 ) -> Any:
     name = "conv2d_prepack"
     _shapes.check_weight_size(name, weight.shape, groups)
+    _shapes.pair(name, "stride", stride, 1)
+    _shapes.pair(name, "padding", padding, 0)
+    _shapes.pair(name, "dilation", dilation, 1)
     sizes = _packed_sizes(weight.shape, groups)
     layout = next(iter(sizes))
     if input_size is not None and weight.device.type == "cpu":

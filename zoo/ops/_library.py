@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 from torch.compiler import is_compiling
 
 from zoo.ops._shapes import listed
@@ -47,12 +49,19 @@ def op(name: str) -> Callable[..., Any]:
             output = call(*arguments)
             if output is not NotImplemented:
                 return output
-        given = list(arguments)
+        given = [_untraced(each) for each in arguments]
         for i, what in pairs:
             given[i] = listed(what, given[i])
         return overload(*given[:positional], **dict(zip(names, given[positional:], strict=True)))
 
     return run
+
+
+def _untraced(value: Any) -> Any:
+    """Sizes as numbers where torch.jit.trace has made tensors of them: no overload takes those."""
+    if isinstance(value, list | tuple):
+        return [operator.index(each) if isinstance(each, Tensor) else each for each in value]
+    return value
 
 
 def fake(name: str) -> Callable[[Function], Function]:

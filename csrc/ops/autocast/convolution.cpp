@@ -65,6 +65,23 @@ Tensor conv2d_pool_packed(const Tensor& input, const Tensor& packed_weight,
                       groups, activation, pool, pool_kernel, pool_stride, pool_padding, precision);
 }
 
+// But for the BatchNorm's own tensors, which stay float32 as in PyTorch's.
+template <DeviceType device>
+std::tuple<Tensor, Tensor, Tensor, Tensor> conv2d_batch_norm(
+    const Tensor& input, const Tensor& weight, const OptionalTensor& bias, SymIntArrayRef stride,
+    SymIntArrayRef padding, SymIntArrayRef dilation, SymInt groups, const OptionalTensor& bn_weight,
+    const OptionalTensor& bn_bias, double eps, std::string_view activation,
+    const OptionalTensor& residual, std::string_view precision) {
+  static const auto op = handle<Conv2dBatchNorm>("zoo::conv2d_batch_norm");
+  c10::impl::ExcludeDispatchKeyGuard below(
+      at::autocast::get_autocast_dispatch_key_from_device_type(device));
+  const auto cast = [](const auto& tensor) {
+    return at::autocast::cached_cast(at::autocast::get_autocast_dtype(device), tensor, device);
+  };
+  return op.call(cast(input), cast(weight), cast(bias), stride, padding, dilation, groups,
+                 bn_weight, bn_bias, eps, activation, cast(residual), precision);
+}
+
 // As a whole, and not only the convolution that it is: compilers ask the op for its result's dtype.
 template <DeviceType device>
 Tensor linear(const Tensor& input, const Tensor& weight, const OptionalTensor& bias,
@@ -79,6 +96,7 @@ template <DeviceType device>
 void register_all(torch::Library& m) {
   m.impl("conv2d", conv2d<device>);
   m.impl("conv2d_pool", conv2d_pool<device>);
+  m.impl("conv2d_batch_norm", conv2d_batch_norm<device>);
   m.impl("conv2d_packed", conv2d_packed<device>);
   m.impl("conv2d_pool_packed", conv2d_pool_packed<device>);
   m.impl("linear", linear<device>);

@@ -1,6 +1,7 @@
 #include <torch/library.h>
 
 #include "ops/autograd/window_options.h"
+#include "ops/fallback.h"
 #include "ops/handles.h"
 #include "ops/reference.h"
 
@@ -96,16 +97,20 @@ Outputs conv2d_batch_norm(const Tensor& input, const Tensor& weight, const Optio
   const WindowOptions options(stride, padding, dilation, groups, activation, precision);
   // With a residual, what goes into the activation cannot be computed from the map.
   const bool derivable = has_gradient_from_output(options.kind()) || !residual;
-  if (composed || !derivable || !options.trains(input, weight)) {
-    return options.with_args([&](const Conv2dArgs& args) {
-      return reference::conv2d_batch_norm(input, weight, bias, args, bn_weight, bn_bias, eps,
-                                          options.kind(), residual);
-    });
+  if (!composed) {
+    const char* reason = options.declines(input, weight);
+    if (reason != nullptr) declined("conv2d_batch_norm", reason);
+    if (reason == nullptr && derivable) {
+      const auto all =
+          Conv2dBatchNormFunction::apply(input, weight, bias, bn_weight, bn_bias, residual, stride,
+                                         padding, dilation, groups, eps, activation, precision);
+      return {all[0], all[1], all[2], all[3]};
+    }
   }
-  const auto all =
-      Conv2dBatchNormFunction::apply(input, weight, bias, bn_weight, bn_bias, residual, stride,
-                                     padding, dilation, groups, eps, activation, precision);
-  return {all[0], all[1], all[2], all[3]};
+  return options.with_args([&](const Conv2dArgs& args) {
+    return reference::conv2d_batch_norm(input, weight, bias, args, bn_weight, bn_bias, eps,
+                                        options.kind(), residual);
+  });
 }
 
 }  // namespace

@@ -59,10 +59,13 @@ struct WindowOptions {
                            groups.guard_int(__FILE__, __LINE__), activation, precision});
   }
 
-  // Whether kernels of ours differentiate the convolution.
-  bool trains(const at::Tensor& input, const at::Tensor& weight) const {
+  // Null, or why kernels of ours do not differentiate the convolution.
+  const char* declines(const at::Tensor& input, const at::Tensor& weight) const {
     return with_args(
-        [&](const Conv2dArgs& args) { return training_declines(input, weight, args) == nullptr; });
+        [&](const Conv2dArgs& args) { return training_declines(input, weight, args); });
+  }
+  bool trains(const at::Tensor& input, const at::Tensor& weight) const {
+    return declines(input, weight) == nullptr;
   }
 };
 

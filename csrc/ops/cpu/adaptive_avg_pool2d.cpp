@@ -3,6 +3,7 @@
 
 #include "ops/arguments.h"
 #include "ops/cpu/pooling.h"
+#include "ops/parallel.h"
 #include "ops/reference.h"
 
 namespace zoo::ops::cpu {
@@ -15,6 +16,7 @@ Tensor adaptive_avg_pool2d(const Tensor& input, IntArrayRef output_size) {
   const char* op = "adaptive_avg_pool2d";
   Pool2dParams params = adaptive_pool2d_params(op, input, output_size);
   if (!takes_pool(op, input)) {
+    const OneThreadInChild alone;
     return reference::with_format(at::adaptive_avg_pool2d(input, {params.out_h, params.out_w}),
                                   output_format(input));
   }

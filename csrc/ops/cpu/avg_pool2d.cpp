@@ -3,6 +3,7 @@
 
 #include "ops/arguments.h"
 #include "ops/cpu/pooling.h"
+#include "ops/parallel.h"
 #include "ops/reference.h"
 
 namespace zoo::ops::cpu {
@@ -20,6 +21,7 @@ Tensor avg_pool2d(const Tensor& input, IntArrayRef kernel_size, IntArrayRef stri
   params.count_include_pad = count_include_pad;
   params.divisor_override = divisor_override.value_or(0);
   if (!takes_pool(op, input)) {
+    const OneThreadInChild alone;
     return reference::with_format(at::avg_pool2d(input, kernel_size, stride, padding, ceil_mode,
                                                  count_include_pad, divisor_override),
                                   output_format(input));

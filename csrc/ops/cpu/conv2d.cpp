@@ -35,6 +35,8 @@ Tensor conv2d_prepack(const Tensor& weight, int64_t groups, IntArrayRef stride, 
   const IntArrayRef size = weight.sizes();
   check_dense("conv2d_prepack", "weight", weight);
   check_weight_size("conv2d_prepack", size, groups);
+  const Conv2dArgs args{stride, padding, dilation, groups, /*activation=*/"none", precision};
+  conv2d_window("conv2d_prepack", size, args);
   parse_exact(precision);
   if (!weight.device().is_cpu() || dtype_of(weight) == DType::other) {
     declined("conv2d_prepack",
@@ -43,7 +45,6 @@ Tensor conv2d_prepack(const Tensor& weight, int64_t groups, IntArrayRef stride, 
   }
   Packing packing = direct_packing({size[0], size[1], size[2], size[3]}, groups);
   if (input_size) {
-    const Conv2dArgs args{stride, padding, dilation, groups, /*activation=*/"none", precision};
     packing = choose_packing("conv2d_prepack", *input_size, size, args, dtype_of(weight));
   }
   return pack(weight, packing, groups);

@@ -9,6 +9,7 @@
 #include "kernels/sample.h"
 #include "ops/cpu/convolution.h"
 #include "ops/cpu/training.h"
+#include "ops/fallback.h"
 #include "ops/handles.h"
 #include "ops/reference.h"
 
@@ -83,15 +84,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> conv2d_batch_norm(
   const Conv2dArgs args{stride, padding, dilation, groups, /*activation=*/"none", precision};
   const Conv2dParams p = conv2d_params(op, input, weight.sizes(), bias, args, residual);
   check_weight(op, input, weight);
-  check_channels(op, "bn_weight", bn_weight, p.out_channels, input);
-  check_channels(op, "bn_bias", bn_bias, p.out_channels, input);
+  if (dtype_of(input) != DType::other) {  // in half precision they may be float32, as PyTorch knows
+    check_channels(op, "bn_weight", bn_weight, p.out_channels, input);
+    check_channels(op, "bn_bias", bn_bias, p.out_channels, input);
+  }
   TORCH_CHECK(pixels(p, p.batch) > 1, "zoo::", op,
               ": statistics need more than one value per channel, but the map is ", p.batch, "x",
               p.out_channels, "x", p.out_h, "x", p.out_w);
   const bool exact = parse_exact(precision);
   const Activation kind = parse_activation(activation);
-  // Without a word, as where gradients are wanted: those are then PyTorch's too.
-  if (training_declines(input, weight, args) != nullptr) {
+  if (const char* reason = training_declines(input, weight, args)) {
+    declined(op, reason);
     return reference::conv2d_batch_norm(input, weight, bias, args, bn_weight, bn_bias, eps, kind,
                                         residual);
   }

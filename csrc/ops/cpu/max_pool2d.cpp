@@ -5,6 +5,7 @@
 #include "kernels/dispatch.h"
 #include "ops/arguments.h"
 #include "ops/cpu/pooling.h"
+#include "ops/parallel.h"
 #include "ops/reference.h"
 
 namespace zoo::ops::cpu {
@@ -27,6 +28,7 @@ std::tuple<Tensor, Tensor> pool(bool with_indices, const Tensor& input, IntArray
   const char* op = "max_pool2d";  // the one that people call, with indices or without
   Pool2dParams params = pool2d_params(op, input, kernel_size, stride, padding, dilation, ceil_mode);
   if (!takes_pool(op, input)) {
+    const OneThreadInChild alone;
     const auto [output, indices] =
         at::max_pool2d_with_indices(input, kernel_size, stride, padding, dilation, ceil_mode);
     const auto format = output_format(input);
