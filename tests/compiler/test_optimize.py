@@ -153,6 +153,14 @@ def test_sizes_as_numbers(use: Any) -> None:
             assert close(fast(x), model(x))
 
 
+def test_whole_numbers_beside_maps_are_left_to_no_kernel_of_pytorchs() -> None:
+    model = Function(lambda m, x: F.max_pool2d(x, 2) * x.shape[0] + x.shape[3]).eval()
+    x = torch.randn(2, 8, 16, 16)
+    fast = zoo.optimize(model, x, keep="zoo")
+    assert not [kernel for kernel in fast.network.plan([x]).kernels if "aten" in kernel]
+    assert close(fast(x), model(x))
+
+
 @pytest.mark.parametrize("batch", [1, 8])
 @pytest.mark.parametrize("squeeze", [lambda y: y.squeeze(), lambda y: y.squeeze(0)])
 def test_squeezing_an_open_size(squeeze: Any, batch: int) -> None:

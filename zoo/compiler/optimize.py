@@ -264,8 +264,10 @@ def _checked(
     captured = rewritten(args, kwargs)
     before = fingerprint(module)
 
+    def unchanged() -> bool:
+        return fingerprint(module) == before
+
     def network_of(choices: Choices | None = None) -> Network:
-        unchanged = lambda: fingerprint(module) == before  # noqa: E731
         return Network(captured, precision, rewritten, choices, unchanged)
 
     network = network_of(choices)

@@ -68,7 +68,7 @@ def _operands(lowering: Lowering, args: dict[str, Any]) -> tuple[Value | None, V
     one, other = (
         lowering.value(args[name])
         if isinstance(args[name], fx.Node)
-        else lowering.number(args[name])
+        else lowering.number(float(args[name]))  # as PyTorch takes it beside floats
         for name in ("self", "other")
     )
     if not (is_float(one) and is_float(other)):
