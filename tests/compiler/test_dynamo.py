@@ -133,14 +133,16 @@ def test_changes_of_state_happen_once_at_each_call():
             torch.testing.assert_close(module.state_dict()[name], value)
 
 
+@pytest.mark.parametrize("freezing", [False, True])
 @torch.no_grad()
-def test_statistics_of_batches_that_went_by_are_seen():
-    module = network()
-    fast, x = compiled(module), torch.randn(2, 3, 16, 16)
-    fast(x)
-    module.train()(5 * x + 1)  # PyTorch does not count this as a change of running_mean
-    module.eval()
-    torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
+def test_statistics_of_batches_that_went_by_are_seen(freezing: bool):
+    with torch._inductor.config.patch(freezing=freezing):
+        module = network()
+        fast, x = compiled(module), torch.randn(2, 3, 16, 16)
+        fast(x)
+        module.train()(5 * x + 1)  # PyTorch does not count this as a change of running_mean
+        module.eval()
+        torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()

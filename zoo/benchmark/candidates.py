@@ -246,8 +246,6 @@ def _inductor(problem: Problem) -> Run:
     import torch._inductor.config
 
     on_cuda = problem.input.is_cuda
-    torch._inductor.config.freezing = not on_cuda
-    torch._dynamo.config.automatic_dynamic_shapes = False
     torch._dynamo.reset()
     # It looks for CUDA's headers, and warns where there is no such device.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -258,8 +256,12 @@ def _inductor(problem: Problem) -> Run:
         select_algorithm.PRINT_AUTOTUNE = False
         # Its CUDA graph would copy the input at each call, as it need not within a network.
         torch._dynamo.mark_static_address(input)
-    compiled = torch.compile(module, fullgraph=True, mode="max-autotune" if on_cuda else None)
-    compiled(input)
+    with (
+        torch._inductor.config.patch(freezing=not on_cuda),
+        torch._dynamo.config.patch(automatic_dynamic_shapes=False),
+    ):
+        compiled = torch.compile(module, fullgraph=True, mode="max-autotune" if on_cuda else None)
+        compiled(input)
     return lambda: compiled(input)
 
 

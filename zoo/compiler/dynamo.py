@@ -29,9 +29,9 @@ def zoo(
 ) -> Callable[..., Any]:
     """A backend of dynamo: the graph, run by :func:`zoo.optimize`; found by its name.
 
-    Every graph between two breaks is optimized at its first call. Changes to weights (but for those
-    through ``.data``) and to BatchNorm's statistics are noticed, and lead to plans anew. Where
-    gradients are wanted the graph runs as it is.
+    Every graph between two breaks is optimized at its first call. Changes to weights and to
+    BatchNorm's statistics are noticed, and lead to plans anew; those through ``.data`` by new sizes
+    of the inputs only. Where gradients are wanted the graph runs as it is.
 
     Args:
         graph_module: as dynamo captured it; parameters are inputs.
@@ -81,7 +81,7 @@ class _Compiled:
         # Two threads may both prepare at first; either result will do.
         prepared = self._prepared
         given = tuple(inputs[i].item() if i in self._numbers else inputs[i] for i in self._given)
-        statistics = _statistics(static)
+        statistics = _statistics(watched)
         if (
             prepared is None
             or not prepared[0].still(watched)
@@ -135,11 +135,11 @@ class _Bound(nn.Module):
         return self.graph(*(inputs[index] for index in range(len(inputs))))
 
 
-def _statistics(static: Sequence[Any]) -> Tensor:
+def _statistics(watched: Sequence[Any]) -> Tensor:
     """The bits of BatchNorm's statistics, of which PyTorch does not count the changes."""
     vectors = [
         each.detach()
-        for each in static
+        for each in watched
         if isinstance(each, Tensor)
         and not isinstance(each, nn.Parameter)
         and each.dtype == torch.float32
