@@ -55,17 +55,18 @@ int64_t constant(Plan& plan, const at::Tensor& tensor) {
 }
 
 void conv2d(Plan& plan, const ViewTuple& input, const ViewTuple& output, const at::Tensor& weight,
-            const std::optional<at::Tensor>& bias, Pair stride, Pair padding, Pair dilation,
-            int64_t groups, Pair conv_size, const std::string& activation,
-            const std::optional<ViewTuple>& residual, const std::optional<ViewTuple>& scale,
-            const std::string& pool, Pair pool_kernel, Pair pool_stride, Pair pool_padding,
-            const std::string& precision) {
+            const std::optional<at::Tensor>& weight_scale, const std::optional<at::Tensor>& bias,
+            Pair stride, Pair padding, Pair dilation, int64_t groups, Pair conv_size,
+            const std::string& activation, const std::optional<ViewTuple>& residual,
+            const std::optional<ViewTuple>& scale, const std::string& pool, Pair pool_kernel,
+            Pair pool_stride, Pair pool_padding, const std::string& precision) {
   Conv2dStepArgs args;
   args.input = view(input);
   args.output = view(output);
   args.residual = view(residual);
   args.scale = view(scale);
   args.weight = weight;
+  args.weight_scale = weight_scale;
   if (bias) args.bias = plan.weights().copy(*bias);
   args.window = window({weight.size(2), weight.size(3)}, stride, padding, dilation);
   args.groups = groups;
@@ -183,8 +184,8 @@ void bind(py::module_& module) {
              return add_buffer(plan, Storage::foreign, 0, dtype);
            })
       .def("conv2d", conv2d, py::arg("input"), py::arg("output"), py::arg("weight"),
-           py::arg("bias"), py::arg("stride"), py::arg("padding"), py::arg("dilation"),
-           py::arg("groups"), py::arg("conv_size"), py::arg("activation"),
+           py::arg("weight_scale"), py::arg("bias"), py::arg("stride"), py::arg("padding"),
+           py::arg("dilation"), py::arg("groups"), py::arg("conv_size"), py::arg("activation"),
            py::arg("residual") = std::nullopt, py::arg("scale") = std::nullopt,
            py::arg("pool") = "none", py::arg("pool_kernel") = Pair{1, 1},
            py::arg("pool_stride") = Pair{1, 1}, py::arg("pool_padding") = Pair{0, 0},

@@ -3,6 +3,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/mul.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
@@ -69,35 +71,40 @@ at::Tensor Frame::tensor(const View& view) const {
   return at::from_blob(start, view.sizes, view.strides, at::TensorOptions(dtype));
 }
 
-at::Tensor PackedWeights::get(const at::Tensor& weight, Packing packing, int64_t groups) {
+at::Tensor PackedWeights::get(const at::Tensor& weight, const std::optional<at::Tensor>& scale,
+                              Packing packing, int64_t groups) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  auto& entry =
-      all_[{weight.const_data_ptr(), weight.sizes().vec(), weight.strides().vec(), packing}];
-  if (!entry.first.defined()) entry = {weight, ops::cpu::pack(weight, packing, groups)};
-  return entry.second;
+  Entry& entry = all_[{weight.const_data_ptr(), weight.sizes().vec(), weight.strides().vec(),
+                       packing, scale ? scale->const_data_ptr() : nullptr}];
+  if (!entry.made.defined()) {
+    const c10::AutoGradMode guard(false);  // a module's own weight may want gradients
+    const at::Tensor whole = scale ? at::mul(weight, scale->reshape({-1, 1, 1, 1})) : weight;
+    entry = {ops::cpu::pack(whole, packing, groups), weight, scale.value_or(at::Tensor())};
+  }
+  return entry.made;
 }
 
 at::Tensor PackedWeights::copy(const at::Tensor& constant) {
   if (constant.is_mkldnn()) return constant;  // packed by oneDNN
   const std::lock_guard<std::mutex> lock(mutex_);
-  auto& entry = all_[{constant.const_data_ptr(), constant.sizes().vec(), constant.strides().vec(),
-                      std::nullopt}];
-  if (!entry.first.defined()) {
+  Entry& entry = all_[{constant.const_data_ptr(), constant.sizes().vec(), constant.strides().vec(),
+                       std::nullopt, nullptr}];
+  if (!entry.made.defined()) {
     // All the memory that it reaches over: an expanded tensor's strides are kept.
     int64_t extent = constant.numel() > 0 ? 1 : 0;
     for (int64_t i = 0; extent > 0 && i < constant.dim(); ++i) {
       extent += (constant.size(i) - 1) * constant.stride(i);
     }
     const at::Tensor memory = constant.as_strided({extent}, {1}).clone();
-    entry = {constant, memory.as_strided(constant.sizes(), constant.strides(), 0)};
+    entry = {memory.as_strided(constant.sizes(), constant.strides(), 0), constant, {}};
   }
-  return entry.second;
+  return entry.made;
 }
 
 int64_t PackedWeights::bytes() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   int64_t sum = 0;
-  for (const auto& [key, tensors] : all_) sum += static_cast<int64_t>(tensors.second.nbytes());
+  for (const auto& [key, entry] : all_) sum += static_cast<int64_t>(entry.made.nbytes());
   return sum;
 }
 

@@ -82,17 +82,22 @@ class Step {
 // Packed weights, made once for all plans of a model. Keeps the plain ones alive.
 class PackedWeights {
  public:
-  at::Tensor get(const at::Tensor& weight, Packing packing, int64_t groups);
+  // scale, if there is one, is what each filter is multiplied by: one number for each.
+  at::Tensor get(const at::Tensor& weight, const std::optional<at::Tensor>& scale, Packing packing,
+                 int64_t groups);
   // A copy of what is not packed, a bias say, in which later changes of the model's do not show.
   at::Tensor copy(const at::Tensor& constant);
   int64_t bytes() const;
 
  private:
-  // Where, sizes, strides, layout; none for a copy.
-  using Key =
-      std::tuple<const void*, std::vector<int64_t>, std::vector<int64_t>, std::optional<Packing>>;
+  // Where, sizes, strides, layout (none for a copy), where the scale is.
+  using Key = std::tuple<const void*, std::vector<int64_t>, std::vector<int64_t>,
+                         std::optional<Packing>, const void*>;
+  struct Entry {
+    at::Tensor made, plain, scale;  // the last two so that their addresses stay theirs
+  };
   mutable std::mutex mutex_;
-  std::map<Key, std::pair<at::Tensor, at::Tensor>> all_;  // plain, and what was made of it
+  std::map<Key, Entry> all_;
 };
 
 class Plan {

@@ -40,7 +40,7 @@ class Conv2dStep final : public Step {
     if (args.residual) p.residual = strides_of(*args.residual);
     const Conv2dImpl impl = select_conv2d(p, {DType::float32, args.exact, /*prepacked=*/true});
     kernel_ = &kernel_of(active_kernels<float>(), impl);
-    weight_ = weights.get(args.weight, packing_of(impl, p), p.groups);
+    weight_ = weights.get(args.weight, args.weight_scale, packing_of(impl, p), p.groups);
     if (scale_) {
       TORCH_CHECK(packing_of(impl, p) == Packing::gemm && p.groups == 1 && weight_.numel() > 0 &&
                       args.window.kernel_h * args.window.kernel_w == 1,

@@ -17,8 +17,9 @@ struct Conv2dStepArgs {
   std::optional<View> residual;
   // (N, C, 1, 1): what the input is multiplied by first. For 1x1 windows and one group.
   std::optional<View> scale;
-  at::Tensor weight;               // plain (O, C / groups, KH, KW)
-  std::optional<at::Tensor> bias;  // (O,)
+  at::Tensor weight;                       // plain (O, C / groups, KH, KW)
+  std::optional<at::Tensor> weight_scale;  // O numbers, which the filters are multiplied by first
+  std::optional<at::Tensor> bias;          // (O,)
   Window window;
   int64_t groups = 1, conv_h = 0, conv_w = 0;
   Activation activation = Activation::none;

@@ -119,6 +119,31 @@ def test_changes_of_the_models_weights_are_not_seen(data: bool, tmp_path: Path) 
     assert torch.equal(fast(x), before)
 
 
+def test_weights_with_a_batch_norm_are_not_there_twice() -> None:
+    """But packed, and as the model's own."""
+    model = randomise(timm.create_model("resnet18"))
+    fast = zoo.optimize(model, torch.randn(1, 3, 64, 64), keep="zoo")
+    own = {tensor.data_ptr() for tensor in model.state_dict().values()}
+    others = {
+        tensor.data_ptr(): tensor.nbytes
+        for captured in fast.network.captured
+        for tensor in captured.graph_module.buffers()
+        if tensor.data_ptr() not in own
+    }
+    kept = sum(tensor.nbytes for tensor in model.state_dict().values())
+    assert 0 < sum(others.values()) < kept / 100
+
+
+@pytest.mark.parametrize("batch", [0, 3])
+def test_a_weight_with_a_batch_norm_that_pytorchs_kernel_takes(batch: int) -> None:
+    """Of an empty batch there is no product of ours."""
+    model = randomise(nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU()))
+    fast = zoo.optimize(model, torch.randn(4, 8), keep="zoo")
+    x = torch.randn(batch, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_weight_as_it_is_and_transposed() -> None:
     def tied(m: Any, x: Tensor) -> Tensor:
         y = F.conv2d(m.conv(x), m.conv.weight.transpose(0, 1))

@@ -30,6 +30,7 @@ X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
 CONV = (unify_conv2d,)
 BN = (unify_conv2d, unify_linear, unify_batch_norm)
 AFFINE = (*BN, unify_affine)
+SCALED_WEIGHT = {aten.mul.Tensor}  # multiplied when it is packed
 
 
 def conv(*args, **kwargs) -> nn.Conv2d:
@@ -190,10 +191,17 @@ def test_batch_norm_behind_a_convolution_or_linear_layer(affine):
     passes = (*BN, fold_into_previous)
     modules = {"conv": conv(3, groups=2, bias=affine), "bn": nn.BatchNorm2d(4, affine=affine)}
     left = check(lambda self, x: self.bn(self.conv(x)), (X,), passes, 1, **modules)
-    assert set(left) == {zoo.conv2d.default}
+    assert set(left) == SCALED_WEIGHT | {zoo.conv2d.default}
     modules = {"fc": nn.Linear(6, 5), "bn": nn.BatchNorm1d(5)}
     left = check(lambda self, x: self.bn(self.fc(x)), (X[0, 0],), passes, 1, **modules)
-    assert set(left) == {zoo.linear.default}
+    assert set(left) == SCALED_WEIGHT | {zoo.linear.default}
+
+
+def test_what_is_behind_a_batch_norm_scales_the_weight_once_more():
+    passes = (*BN, fold_into_previous, *AFFINE, fold_into_previous)
+    modules = {"conv": conv(3), "bn": nn.BatchNorm2d(4)}
+    left = check(lambda self, x: self.bn(self.conv(x)) * -3, (X,), passes, 1, **modules)
+    assert left == {zoo.conv2d.default: 1, aten.mul.Tensor: 1}
 
 
 def test_batch_norm_is_not_folded_into_what_others_read():
@@ -248,7 +256,7 @@ def test_layer_scale_is_folded():
 
     passes = (fold_constants, *AFFINE, compose_affine, fold_into_previous)
     left = check(function, (X,), passes, 1, conv=conv(3), gamma=nn.Linear(4, 1))
-    assert set(left) == {zoo.conv2d.default}
+    assert set(left) == SCALED_WEIGHT | {zoo.conv2d.default}
 
 
 def test_a_scale_of_each_pixel_is_not_folded():

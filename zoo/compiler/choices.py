@@ -14,6 +14,7 @@ from torch import Tensor
 
 from zoo import ops
 from zoo._version import __version__
+from zoo.compiler.values import Weight
 from zoo.config import cache_dir
 from zoo.files import replacing
 from zoo.processor import model_name
@@ -32,7 +33,7 @@ class Choices:
     """
 
     def __init__(self) -> None:
-        self.packed: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+        self.packed: dict[tuple[int, int | None, str], tuple[Weight, Tensor]] = {}
 
     def __call__(self, case: str) -> Choice:
         """The choice for this case."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from zoo.compiler.graph import arguments
 from zoo.compiler.lowering import Lowering, native
 from zoo.compiler.native import weights_of
-from zoo.compiler.values import Value, is_map
+from zoo.compiler.values import Value, Weight, is_map
 
 _aten = torch.ops.aten
 _zoo = torch.ops.zoo
 
 
-def _convolution_of(lowering: Lowering, node: fx.Node, user: fx.Node) -> Tensor | None:
+def _convolution_of(lowering: Lowering, node: fx.Node, user: fx.Node) -> Weight | None:
     """The user's weight, if it is a convolution that becomes a step, and the node is its input."""
     if user.target not in (_zoo.conv2d.default, _zoo.conv2d_pool.default):
         return None

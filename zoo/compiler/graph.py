@@ -57,7 +57,43 @@ def arguments(node: Any) -> dict[str, Any]:
 
 
 def constant(node: Any) -> Tensor | None:
-    """The tensor that the node names, if it is one of the graph module's own."""
+    """The tensor that the node names, if it is one of the graph module's own, or their product."""
+    factors = scaled(node)
+    return _named(node) if factors is None else product(*factors)
+
+
+def is_constant(node: Any) -> bool:
+    """Whether :func:`constant` gives a tensor; without computing a product."""
+    return _named(node) is not None or scaled(node) is not None
+
+
+def scaled(node: Any) -> tuple[fx.Node, fx.Node] | None:
+    """The weight and the scale of its filters, where the node is the product of such constants.
+
+    A weight into which a BatchNorm is folded stays one until it is packed: the plain product would
+    take as much memory as the module's own weight.
+    """
+    if not is_call(node, torch.ops.aten.mul.Tensor) or node.kwargs:
+        return None
+    weight, scale = map(_named, node.args)
+    if weight is None or scale is None or weight.dim() < 2:
+        return None
+    if {weight.dtype, scale.dtype} != {torch.float32}:
+        return None
+    if scale.shape != (len(weight), *[1] * (weight.dim() - 1)):
+        return None
+    return node.args[0], node.args[1]
+
+
+def product(weight: fx.Node, scale: fx.Node) -> Tensor:
+    """What :func:`scaled` found, multiplied."""
+    one, other = _named(weight), _named(scale)
+    assert one is not None
+    assert other is not None
+    return one.detach() * other
+
+
+def _named(node: Any) -> Tensor | None:
     if not isinstance(node, fx.Node) or node.op != "get_attr":
         return None
     value = getattr(owner(node), str(node.target))

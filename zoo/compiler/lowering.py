@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from zoo.compiler.checks import check_call, check_view
 from zoo.compiler.choices import Choice, Choices
-from zoo.compiler.graph import arguments
+from zoo.compiler.graph import arguments, product, scaled
 from zoo.compiler.memory import Lifetime, place
 from zoo.compiler.values import Buffer, Step, Storage, Value
 from zoo.ops._library import extension
@@ -113,10 +114,7 @@ class Lowering:
         """A value that is there before the plan runs."""
         key = id(tensor)
         if key not in self._constants:
-            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-            value = self._own(fake, "constant")
-            value.buffer.tensor = tensor
-            self._constants[key] = value
+            self._constants[key] = self._constant(tensor, lambda: tensor)
         return self._constants[key]
 
     def number(self, number: float) -> Value:
@@ -231,6 +229,12 @@ class Lowering:
 
     # The walk.
 
+    def _constant(self, like: Tensor, get: Callable[[], Tensor]) -> Value:
+        fake = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
+        value = self._own(fake, "constant")
+        value.buffer.tensor = get
+        return value
+
     def _own(self, fake: Tensor, storage: Storage) -> Value:
         elements = fake.untyped_storage().nbytes() // fake.dtype.itemsize
         buffer = Buffer(storage, fake.dtype, elements)
@@ -269,6 +273,10 @@ class Lowering:
             elif node.op == "get_attr":
                 tensor = getattr(self.graph_module, str(node.target))
                 self._values[node] = self.constant(tensor) if isinstance(tensor, Tensor) else tensor
+            elif (factors := scaled(node)) is not None:
+                # Multiplied for what no kernel of ours computes: ours are told the factors.
+                plain = self._values[factors[0]].fake
+                self._values[node] = self._constant(plain, partial(product, *factors))
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
                 self.ends[node] = len(self.steps)
@@ -422,7 +430,8 @@ def build(lowering: Lowering, weights: Any, threads: int) -> Any:
         if buffer.first is None:
             continue
         if buffer.storage == "constant":
-            buffer.id = plan.constant(buffer.tensor)
+            assert buffer.tensor is not None
+            buffer.id = plan.constant(buffer.tensor())
         elif buffer.storage == "input":
             buffer.id = plan.input(buffer.index, buffer.dtype)
         elif buffer.storage == "output":

@@ -13,20 +13,21 @@ import torch
 from torch import Tensor, fx
 
 from zoo.compiler import onednn
-from zoo.compiler.graph import arguments
+from zoo.compiler.graph import arguments, scaled
 from zoo.compiler.lowering import Lowering, native
-from zoo.compiler.values import Value, is_float, is_map
+from zoo.compiler.values import Value, Weight, is_float, is_map
 
 _aten = torch.ops.aten
 _zoo = torch.ops.zoo
 
 
-def weights_of(lowering: Lowering, args: dict[str, Any]) -> tuple[Tensor, Tensor | None] | None:
+def weights_of(lowering: Lowering, args: dict[str, Any]) -> tuple[Weight, Tensor | None] | None:
     """A layer's weight and bias, if they are constants that the kernels take."""
-    weight, bias = lowering.real(args["weight"]), lowering.real(args["bias"])
-    if weight is None or weight.dtype != torch.float32 or weight.numel() == 0:
+    plain, scale = map(lowering.real, scaled(args["weight"]) or (args["weight"], None))
+    bias = lowering.real(args["bias"])
+    if plain is None or plain.dtype != torch.float32 or plain.numel() == 0:
         return None
-    return None if (bias is None) != (args["bias"] is None) else (weight, bias)
+    return None if (bias is None) != (args["bias"] is None) else (Weight(plain, scale), bias)
 
 
 def _pair(value: Any, default: int) -> list[int]:
@@ -101,7 +102,8 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         lambda plan: plan.conv2d(
             input=source.view(),
             output=output.view(),
-            weight=weight,
+            weight=weight.plain,
+            weight_scale=weight.scale,
             bias=bias,
             stride=stride,
             padding=pads,
@@ -116,8 +118,8 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             precision="exact" if choice == "exact" else fixed,
             **pool,
         ),
-        flops=2 * batch * conv_size[0] * conv_size[1] * weight.numel(),
-        weights=weight.nbytes,
+        flops=2 * batch * conv_size[0] * conv_size[1] * weight.plain.numel(),
+        weights=weight.plain.nbytes,
     )
 
 
@@ -164,7 +166,8 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         lambda plan: plan.conv2d(
             input=pixels.view(),
             output=pixels_out.view(),
-            weight=weight.view(window),
+            weight=weight.plain.view(window),
+            weight_scale=weight.scale,
             bias=bias,
             stride=[1, 1],
             padding=[0, 0],
@@ -175,8 +178,8 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
             residual=None if added is None else added.view(),
             precision=lowering.precision,
         ),
-        flops=2 * rows * weight.numel(),
-        weights=weight.nbytes,
+        flops=2 * rows * weight.plain.numel(),
+        weights=weight.plain.nbytes,
     )
     return output
 

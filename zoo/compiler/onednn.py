@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from zoo.compiler.lowering import Lowering
-from zoo.compiler.values import Value
+from zoo.compiler.values import Value, Weight
 from zoo.ops import onednn
 
 _mkldnn = torch.ops.mkldnn
@@ -19,7 +19,7 @@ def convolution(
     lowering: Lowering,
     node: fx.Node,
     source: Value,
-    weight: Tensor,
+    weight: Weight,
     bias: Value | None,
     residual: Value | None,
     activation: str,
@@ -36,10 +36,13 @@ def convolution(
     if not onednn.available() or (residual is not None and activation not in ("none", "relu")):
         return None
     where = (padding, stride, dilation, groups)
-    key = (weight.data_ptr(), lowering.cases[node.name])
+    scale = weight.scale
+    places = (weight.plain.data_ptr(), None if scale is None else scale.data_ptr())
+    key = (*places, lowering.cases[node.name])
     if key not in lowering.choices.packed:
         with unset_fake_temporarily(), torch.no_grad():
-            packed = onednn.pack(weight, *where, list(source.fake.shape))
+            plain = weight.plain if scale is None else weight.plain * scale
+            packed = onednn.pack(plain, *where, list(source.fake.shape))
         lowering.choices.packed[key] = weight, packed
     packed = lowering.choices.packed[key][1]
     fused = onednn.ACTIVATIONS[activation]

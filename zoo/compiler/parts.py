@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from zoo.compiler.capture import Captured, TensorInput
-from zoo.compiler.graph import arguments
+from zoo.compiler.graph import arguments, is_constant
 from zoo.compiler.lowering import Lowering
 from zoo.compiler.values import Step, Value
 
@@ -114,6 +114,8 @@ def _single_values(graph_module: fx.GraphModule, lowering: Lowering) -> Iterator
     order = {node: index for index, node in enumerate(nodes)}
     needed: dict[fx.Node, int] = {}  # until when
     for index, node in enumerate(nodes):
+        if is_constant(node):
+            continue
         if node.op == "call_function" and not _image_by_image(node, lowering):
             return
         if node.op in ("placeholder", "call_function"):
@@ -145,8 +147,8 @@ def _split(graph_module: fx.GraphModule, last: fx.Node) -> tuple[fx.GraphModule,
     for node in graph_module.graph.nodes:
         if node.op == "output" and node.args[0] in ((last,), [last], last):
             return fx.GraphModule(graph_module, first), None
-        if node.op == "get_attr" and graph is first:
-            after[node] = rest.node_copy(node)
+        if is_constant(node) and graph is first:
+            after[node] = rest.node_copy(node, after.__getitem__)
         known[node] = graph.node_copy(node, known.__getitem__)
         if node is last:
             first.output((before[last],))
@@ -193,7 +195,7 @@ def _image_by_image(node: fx.Node, lowering: Lowering) -> bool:
     sources = [
         tensor
         for source in node.all_input_nodes
-        if source.op != "get_attr"
+        if not is_constant(source)
         for tensor in _tensors(lowering.value(source))
     ]
     if any(tensor.dim() == 0 or tensor.shape[0] != _MANY for tensor in (*results, *sources)):

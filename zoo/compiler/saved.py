@@ -1,8 +1,8 @@
 """Files of networks that are captured and rewritten: safetensors, with the graphs as JSON within.
 
-The weights are plain ones, folded but not packed: packing is for one CPU and is done when a file
-is used. Nothing in a file is code, and reading one runs none; what it may call is listed in
-``vocabulary.py``, and hashes show damage.
+The weights are plain ones beside the scales that are folded into them: packing is for one CPU and
+is done when a file is used. Nothing in a file is code, and reading one runs none; what it may call
+is listed in ``vocabulary.py``, and hashes show damage.
 """
 
 from __future__ import annotations

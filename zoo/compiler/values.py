@@ -20,7 +20,7 @@ class Buffer:
     storage: Storage
     dtype: torch.dtype
     elements: int = 0
-    tensor: Tensor | None = None  # a constant's
+    tensor: Callable[[], Tensor] | None = None  # gives a constant's
     index: int = 0  # an input's place among the inputs
     first: int | None = None
     last: int = -1
@@ -68,6 +68,19 @@ def is_float(value: Any) -> TypeGuard[Value]:
 def is_map(value: Any) -> TypeGuard[Value]:
     """Whether it is one of four dimensions."""
     return is_float(value) and value.fake.dim() == 4
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A layer's weight: float32 ``plain``, whose filters are multiplied by ``scale``, if any."""
+
+    plain: Tensor
+    scale: Tensor | None
+
+    @property
+    def shape(self) -> torch.Size:
+        """Its sizes, the filters first."""
+        return self.plain.shape
 
 
 @dataclass

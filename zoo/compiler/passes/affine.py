@@ -18,10 +18,13 @@ from zoo.compiler.graph import (
     clean,
     constant,
     dim,
+    insert,
     is_call,
+    is_constant,
     is_float32,
     replace,
     same_shape,
+    scaled,
     shape,
     used_once,
     with_arguments,
@@ -82,7 +85,7 @@ def unify_affine(graph_module: fx.GraphModule) -> int:
         source, value = given["self"], _value(given["other"])
         if value is None and node.target in (_aten.add.Tensor, _aten.mul.Tensor):
             source, value = given["other"], _value(given["self"])
-        if value is None or given.get("alpha", 1) != 1 or constant(source) is not None:
+        if value is None or given.get("alpha", 1) != 1 or is_constant(source):
             continue
         if not is_float32(source) or not is_float32(node) or not same_shape(source, node):
             continue
@@ -136,22 +139,19 @@ def fold_into_previous(graph_module: fx.GraphModule) -> int:
         if not is_call(layer, _zoo.conv2d.default, _zoo.linear.default) or not used_once(layer):
             continue
         given, affine = arguments(layer), _affine(node)
-        weight, bias = constant(given["weight"]), _bias(given)
-        if affine is None or weight is None or bias is None:
+        sizes, bias = shape(given["weight"]), _bias(given)
+        if affine is None or not is_constant(given["weight"]) or sizes is None or bias is None:
             continue
         if given["activation"] != "none" or given["residual"] is not None:
             continue
-        scale, shift = (_by_channel(value, layer, len(weight)) for value in affine)
+        scale, shift = (_by_channel(value, layer, int(sizes[0])) for value in affine)
         if scale is None or shift is None:
             continue
         # In the place of the scale and shift, whose activation becomes the layer's.
         changed = with_arguments(
             layer,
-            **_parameters(
-                node,
-                weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1)),
-                bias * scale + shift,
-            ),
+            weight=_scaled_weight(node, given["weight"], scale),
+            bias=_new_bias(node, bias * scale + shift, int(sizes[0])),
             activation=arguments(node)["activation"],
         )
         replace(node, layer.target, (), changed)
@@ -192,7 +192,10 @@ def fold_into_next(graph_module: fx.GraphModule) -> int:
         changed = with_arguments(
             node,
             input=arguments(source)["input"],
-            **_parameters(node, (wide * scale).reshape(weight.shape), bias + extra),
+            weight=add_constant(
+                node, (wide * scale).reshape(weight.shape).float(), f"{node.name}_weight"
+            ),
+            bias=_new_bias(node, bias + extra, len(weight)),
         )
         replace(node, node.target, (), changed)
         count += 1
@@ -232,13 +235,21 @@ def _bias(given: dict[str, Any]) -> Tensor | None:
     return None if bias is None else bias.double()
 
 
-def _parameters(node: fx.Node, weight: Tensor, bias: Tensor) -> dict[str, fx.Node]:
-    """A new weight and bias, in float32."""
-    bias = bias.expand(len(weight)).contiguous()
-    return {
-        "weight": add_constant(node, weight.float(), f"{node.name}_weight"),
-        "bias": add_constant(node, bias.float(), f"{node.name}_bias"),
-    }
+def _scaled_weight(node: fx.Node, weight: fx.Node, scale: Tensor) -> fx.Node:
+    """The weight times a number for each of its filters, as a product in front of the node."""
+    before = scaled(weight)
+    if before is not None:
+        weight, first = before
+        known = constant(first)
+        assert known is not None
+        scale = scale * known.double().flatten()
+    factor = scale.reshape(-1, *[1] * (dim(weight) - 1)).float()
+    factors = add_constant(node, factor.contiguous(), f"{node.name}_scale")
+    return insert(node, _aten.mul.Tensor, (weight, factors), like=weight)
+
+
+def _new_bias(node: fx.Node, bias: Tensor, filters: int) -> fx.Node:
+    return add_constant(node, bias.expand(filters).contiguous().float(), f"{node.name}_bias")
 
 
 def _value(value: Any) -> Tensor | None:

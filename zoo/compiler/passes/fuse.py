@@ -11,8 +11,8 @@ from zoo.compiler.graph import (
     arguments,
     calls,
     clean,
-    constant,
     is_call,
+    is_constant,
     is_float32,
     replace,
     same_shape,
@@ -54,7 +54,7 @@ def fuse_gates(graph_module: fx.GraphModule) -> int:
     count = 0
     for node in calls(graph_module, _aten.mul.Tensor):
         one, other = node.args[:2]
-        if not all(map(is_float32, (node, one, other))):
+        if is_constant(node) or not all(map(is_float32, (node, one, other))):
             continue
         for source, gate in ((one, other), (other, one)):
             if same_shape(source, node) and not same_shape(gate, node):
@@ -111,7 +111,7 @@ def fuse_pool(graph_module: fx.GraphModule) -> int:
         if not is_call(conv, _zoo.conv2d.default) or not used_once(conv):
             continue
         given = arguments(conv)
-        if given.pop("residual") is not None or constant(given["weight"]) is None:
+        if given.pop("residual") is not None or not is_constant(given["weight"]):
             continue
         if pool["ceil_mode"] or max(pool["kernel_size"]) > 3:
             continue
