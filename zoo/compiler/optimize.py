@@ -337,7 +337,7 @@ def _minima(runs: Sequence[Callable[[], Any]]) -> list[float]:
     best = [float("inf")] * len(runs)
     end = time.perf_counter() + 0.25 * len(runs)  # seconds
     rounds = 0
-    while rounds < 3 or (rounds < 20 and time.perf_counter() < end):
+    while rounds < 2 or (rounds < 20 and time.perf_counter() < end):
         for i, run in enumerate(runs):
             for _ in range(2):  # the first while another's threads may still spin
                 start = time.perf_counter()
