@@ -46,11 +46,11 @@ int64_t add_buffer(Plan& plan, Storage storage, int64_t where, const py::object&
   return plan.add_buffer(std::move(buffer));
 }
 
-int64_t constant(Plan& plan, const at::Tensor& tensor) {
+int64_t constant(Plan& plan, const at::Tensor& tensor, bool fresh) {
   Buffer buffer;
   buffer.storage = Storage::constant;
   buffer.dtype = tensor.scalar_type();
-  buffer.constant = plan.weights().copy(tensor);
+  buffer.constant = fresh ? tensor : plan.weights().copy(tensor);
   return plan.add_buffer(std::move(buffer));
 }
 

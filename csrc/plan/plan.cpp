@@ -85,8 +85,7 @@ at::Tensor PackedWeights::get(const at::Tensor& weight, const std::optional<at::
 }
 
 at::Tensor PackedWeights::copy(const at::Tensor& constant) {
-  if (constant.is_mkldnn()) return constant;         // packed by oneDNN
-  if (constant.dim() == 0) return constant.clone();  // a number, of this plan alone
+  if (constant.is_mkldnn()) return constant;  // packed by oneDNN
   const std::lock_guard<std::mutex> lock(mutex_);
   Entry& entry = all_[{constant.const_data_ptr(), constant.sizes().vec(), constant.strides().vec(),
                        std::nullopt, nullptr}];

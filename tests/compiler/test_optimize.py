@@ -134,14 +134,24 @@ def test_weights_with_a_batch_norm_are_not_there_twice() -> None:
     assert 0 < sum(others.values()) < kept / 100
 
 
-@pytest.mark.parametrize("batch", [0, 3])
-def test_a_weight_with_a_batch_norm_that_pytorchs_kernel_takes(batch: int) -> None:
-    """Of an empty batch there is no product of ours."""
-    model = randomise(nn.Sequential(nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU()))
+@pytest.mark.parametrize("apart", [1, 2])
+def test_a_weight_with_a_batch_norm_that_pytorchs_kernel_takes(apart: int) -> None:
+    """As those of empty batches: it is multiplied for the plan, and gone with it."""
+
+    def run(self: nn.Module, x: Tensor) -> Tensor:
+        return self.bn(F.linear(x, self.weight)).relu()
+
+    model = randomise(Function(run, bn=nn.BatchNorm1d(6)))
+    model.weight = nn.Parameter(torch.randn(6, 8 * apart)[:, ::apart])
     fast = zoo.optimize(model, torch.randn(4, 8), keep="zoo")
-    x = torch.randn(batch, 8)
+    packed = None
     with torch.no_grad():
-        torch.testing.assert_close(fast(x), model(x), rtol=1e-5, atol=1e-5)
+        for batch in (3, 0):
+            for gap in range(3):  # other strides, another plan
+                x = torch.randn(batch, 8 + gap)[:, :8]
+                torch.testing.assert_close(fast(x), model(x), rtol=1e-5, atol=1e-5)
+            packed = packed or fast.network.weights.bytes
+    assert fast.network.weights.bytes == packed
 
 
 def test_a_weight_as_it_is_and_transposed() -> None:

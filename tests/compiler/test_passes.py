@@ -81,6 +81,17 @@ def test_constants_are_folded():
     assert set(left) == {aten.conv2d.default, aten.add.Tensor}
 
 
+def test_large_products_stay():
+    modules = {"conv": nn.Conv2d(2100, 8400, 1), "by": nn.Linear(1, 8400)}
+
+    def function(self, x):
+        return F.conv2d(x, self.conv.weight * self.by.weight.view(8400, 1, 1, 1))
+
+    captured = graph_of(function, torch.randn(1, 2100, 1, 1), **modules)
+    assert run_passes(captured, fold_constants) == [1]  # the view
+    assert ops(captured)[aten.mul.Tensor] == 1
+
+
 def test_random_numbers_are_not_constants():
     captured = graph_of(lambda _, x: x + torch.rand(4, 1, 1), X)
     assert run_passes(captured, fold_constants) == [0]

@@ -59,7 +59,12 @@ def arguments(node: Any) -> dict[str, Any]:
 def constant(node: Any) -> Tensor | None:
     """The tensor that the node names, if it is one of the graph module's own, or their product."""
     factors = scaled(node)
-    return _named(node) if factors is None else product(*factors)
+    if factors is None:
+        return _named(node)
+    weight, scale = map(_named, factors)
+    assert weight is not None
+    assert scale is not None
+    return weight.detach() * scale
 
 
 def is_constant(node: Any) -> bool:
@@ -83,14 +88,6 @@ def scaled(node: Any) -> tuple[fx.Node, fx.Node] | None:
     if scale.shape != (len(weight), *[1] * (weight.dim() - 1)):
         return None
     return node.args[0], node.args[1]
-
-
-def product(weight: fx.Node, scale: fx.Node) -> Tensor:
-    """What :func:`scaled` found, multiplied."""
-    one, other = _named(weight), _named(scale)
-    assert one is not None
-    assert other is not None
-    return one.detach() * other
 
 
 def _named(node: Any) -> Tensor | None:

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from zoo.compiler.checks import check_call, check_view
 from zoo.compiler.choices import Choice, Choices
-from zoo.compiler.graph import arguments, product, scaled
+from zoo.compiler.graph import arguments, constant, scaled
 from zoo.compiler.memory import Lifetime, place
 from zoo.compiler.values import Buffer, Step, Storage, Value
 from zoo.ops._library import extension
@@ -68,7 +68,7 @@ class Lowering:
         self._owners: dict[int, Buffer] = {}
         self._values: dict[fx.Node, Any] = {}
         self._constants: dict[int, Value] = {}
-        self._numbers: dict[tuple[type, float], Tensor] = {}
+        self._numbers: dict[tuple[type, float], Value] = {}
         self._alive: list[Tensor] = []  # an owner is known by an address, which must stay its own
         with self.mode, torch.no_grad():
             self.outputs = self._walk(inputs)
@@ -114,7 +114,7 @@ class Lowering:
         """A value that is there before the plan runs."""
         key = id(tensor)
         if key not in self._constants:
-            self._constants[key] = self._constant(tensor, lambda: tensor)
+            self._constants[key] = self._constant(tensor, lambda: tensor, False)
         return self._constants[key]
 
     def number(self, number: float) -> Value:
@@ -122,8 +122,9 @@ class Lowering:
         key = type(number), number
         if key not in self._numbers:
             with unset_fake_temporarily():
-                self._numbers[key] = torch.tensor(number)
-        return self.constant(self._numbers[key])
+                tensor = torch.tensor(number)
+            self._numbers[key] = self._constant(tensor, lambda: tensor, True)
+        return self._numbers[key]
 
     def together(self, parts: Sequence[Value], sizes: Sequence[int], dim: int) -> Value | None:
         """The tensor whose consecutive parts along ``dim`` these are, if they lie so."""
@@ -229,10 +230,11 @@ class Lowering:
 
     # The walk.
 
-    def _constant(self, like: Tensor, get: Callable[[], Tensor]) -> Value:
+    def _constant(self, like: Tensor, get: Callable[[], Tensor | None], fresh: bool) -> Value:
+        """A value of this layout; ``fresh`` says that the tensor is this plan's alone."""
         fake = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype)
         value = self._own(fake, "constant")
-        value.buffer.tensor = get
+        value.buffer.tensor, value.buffer.fresh = get, fresh
         return value
 
     def _own(self, fake: Tensor, storage: Storage) -> Value:
@@ -275,8 +277,8 @@ class Lowering:
                 self._values[node] = self.constant(tensor) if isinstance(tensor, Tensor) else tensor
             elif (factors := scaled(node)) is not None:
                 # Multiplied for what no kernel of ours computes: ours are told the factors.
-                plain = self._values[factors[0]].fake
-                self._values[node] = self._constant(plain, partial(product, *factors))
+                weight, scale = (self._values[factor].fake for factor in factors)
+                self._values[node] = self._constant(weight * scale, partial(constant, node), True)
             elif node.op == "call_function":
                 self._values[node] = self._call(node)
                 self.ends[node] = len(self.steps)
@@ -431,7 +433,7 @@ def build(lowering: Lowering, weights: Any, threads: int) -> Any:
             continue
         if buffer.storage == "constant":
             assert buffer.tensor is not None
-            buffer.id = plan.constant(buffer.tensor())
+            buffer.id = plan.constant(buffer.tensor(), buffer.fresh)
         elif buffer.storage == "input":
             buffer.id = plan.input(buffer.index, buffer.dtype)
         elif buffer.storage == "output":

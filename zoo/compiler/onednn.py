@@ -41,8 +41,7 @@ def convolution(
     key = (*places, lowering.cases[node.name])
     if key not in lowering.choices.packed:
         with unset_fake_temporarily(), torch.no_grad():
-            plain = weight.plain if scale is None else weight.plain * scale
-            packed = onednn.pack(plain, *where, list(source.fake.shape))
+            packed = onednn.pack(weight.product(), *where, list(source.fake.shape))
         lowering.choices.packed[key] = weight, packed
     packed = lowering.choices.packed[key][1]
     fused = onednn.ACTIVATIONS[activation]

@@ -328,7 +328,7 @@ def _slower(
     args, kwargs = pytree.tree_map(channels_last, (args, kwargs))
     mine, eager = _minima(
         [lambda: network(*args, **kwargs), lambda: module(*args, **kwargs)],
-        clear=lambda best: 1.5 * best[0] < best[1],
+        clear=lambda best: 1.5 * best[0] < best[1],  # more than noise usually comes to
     )
     if mine <= 1.02 * eager:
         return None
@@ -338,17 +338,18 @@ def _slower(
 def _minima(
     runs: Sequence[Callable[[], Any]], clear: Callable[[list[float]], bool] = lambda best: False
 ) -> list[float]:
-    """The least seconds of each of several ways, which run in turn until the result is clear."""
+    """The least seconds of each of several ways, which run in turn.
+
+    A second round, where one takes long already, is left out if the first is ``clear``.
+    """
     best = [float("inf")] * len(runs)
     end = time.perf_counter() + 0.25 * len(runs)  # seconds
     rounds = 0
-    while rounds < 20 and (rounds < 2 or time.perf_counter() < end):
+    while rounds < 20 and not (time.perf_counter() > end and (rounds >= 2 or clear(best))):
         for i, run in enumerate(runs):
             for _ in range(2):  # the first while another's threads may still spin
                 start = time.perf_counter()
                 run()
                 best[i] = min(best[i], time.perf_counter() - start)
         rounds += 1
-        if clear(best):
-            break
     return best

@@ -20,7 +20,8 @@ class Buffer:
     storage: Storage
     dtype: torch.dtype
     elements: int = 0
-    tensor: Callable[[], Tensor] | None = None  # gives a constant's
+    tensor: Callable[[], Tensor | None] | None = None  # gives a constant's
+    fresh: bool = False  # which nothing else refers to
     index: int = 0  # an input's place among the inputs
     first: int | None = None
     last: int = -1
@@ -81,6 +82,10 @@ class Weight:
     def shape(self) -> torch.Size:
         """Its sizes, the filters first."""
         return self.plain.shape
+
+    def product(self) -> Tensor:
+        """A plain weight of the same values."""
+        return self.plain if self.scale is None else self.plain * self.scale
 
 
 @dataclass

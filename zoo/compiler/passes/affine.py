@@ -93,11 +93,13 @@ def unify_affine(graph_module: fx.GraphModule) -> int:
             value = -value
         elif node.target in (_aten.div.Tensor, _aten.div.Scalar):
             value = 1 / value
-        scaled = node.target in _PRODUCTS
-        name = f"{node.name}_{'scale' if scaled else 'shift'}"
+        is_product = node.target in _PRODUCTS
+        name = f"{node.name}_{'scale' if is_product else 'shift'}"
         factor = add_constant(node, value.float(), name)
         replace(
-            node, _zoo.scale_shift.default, (source, factor) if scaled else (source, None, factor)
+            node,
+            _zoo.scale_shift.default,
+            (source, factor) if is_product else (source, None, factor),
         )
         count += 1
     clean(graph_module)

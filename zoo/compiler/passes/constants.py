@@ -25,7 +25,7 @@ def fold_constants(graph_module: fx.GraphModule) -> int:
     with unset_fake_temporarily(), torch.inference_mode(False), torch.no_grad():
         for node in graph.nodes:
             own = constant(node)
-            if own is not None:
+            if own is not None and node.op == "get_attr":
                 values[node] = own
             elif _can_fold(node, values):
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
