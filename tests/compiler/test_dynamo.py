@@ -33,6 +33,13 @@ def as_it_is_is_an_error() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(params=[False, True], ids=["given", "frozen"])
+def weights(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Dynamo passes weights to the graph, or keeps them in it, as inductor's `freezing` has it."""
+    with torch._inductor.config.patch(freezing=request.param):
+        yield
+
+
 def compiled(module: nn.Module) -> nn.Module:
     return torch.compile(module, backend="zoo", options=OPTIONS)
 
@@ -79,17 +86,16 @@ def test_a_batch_that_changes_is_not_captured_anew(monkeypatch: pytest.MonkeyPat
     assert len(calls[0].network.captured) == 1
 
 
-@pytest.mark.parametrize("freezing", [False, True])
+@pytest.mark.usefixtures("weights")
 @torch.no_grad()
-def test_changed_weights_are_seen(freezing: bool):
-    with torch._inductor.config.patch(freezing=freezing):
-        module = network()
-        fast, x = compiled(module), torch.randn(2, 3, 16, 16)
-        fast(x)
-        module.conv.weight.mul_(2)
-        torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
-        module.load_state_dict(network().state_dict())
-        torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
+def test_changed_weights_are_seen():
+    module = network()
+    fast, x = compiled(module), torch.randn(2, 3, 16, 16)
+    fast(x)
+    module.conv.weight.mul_(2)
+    torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
+    module.load_state_dict(network().state_dict())
+    torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_are_left_to_pytorch():
@@ -133,16 +139,15 @@ def test_changes_of_state_happen_once_at_each_call():
             torch.testing.assert_close(module.state_dict()[name], value)
 
 
-@pytest.mark.parametrize("freezing", [False, True])
+@pytest.mark.usefixtures("weights")
 @torch.no_grad()
-def test_statistics_of_batches_that_went_by_are_seen(freezing: bool):
-    with torch._inductor.config.patch(freezing=freezing):
-        module = network()
-        fast, x = compiled(module), torch.randn(2, 3, 16, 16)
-        fast(x)
-        module.train()(5 * x + 1)  # PyTorch does not count this as a change of running_mean
-        module.eval()
-        torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
+def test_statistics_of_batches_that_went_by_are_seen():
+    module = network()
+    fast, x = compiled(module), torch.randn(2, 3, 16, 16)
+    fast(x)
+    module.train()(5 * x + 1)  # PyTorch does not count this as a change of running_mean
+    module.eval()
+    torch.testing.assert_close(fast(x), module(x), rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ class _Compiled:
         self._sizes = _sizes(placeholders)
         known = {*self._static, *self._sizes}
         self._given = [i for i in range(len(placeholders)) if i not in known]
-        self._prepared: tuple[Origin, Tensor, OptimizedModule] | None = None
+        self._prepared: tuple[Origin, list[Tensor], Tensor, OptimizedModule] | None = None
         self._warned = False
 
     def __call__(self, *inputs: Any) -> Any:
@@ -81,19 +81,19 @@ class _Compiled:
         # Two threads may both prepare at first; either result will do.
         prepared = self._prepared
         given = tuple(inputs[i].item() if i in self._numbers else inputs[i] for i in self._given)
-        statistics = _statistics(watched)
         if (
             prepared is None
             or not prepared[0].still(watched)
-            or not torch.equal(prepared[1], statistics)
+            or not torch.equal(_bits(prepared[1]), prepared[2])
         ):
             if not all(map(counts_changes, watched)):
                 self._warn("its weights were made under inference_mode, which hides their changes")
                 return self._graph_module(*inputs)
-            prepared = (Origin(watched), statistics, self._prepare(static, given))
+            origin, statistics = Origin(watched), _statistics(watched)
+            prepared = (origin, statistics, _bits(statistics), self._prepare(static, given))
             self._prepared = prepared
         try:
-            return prepared[2](*given)
+            return prepared[3](*given)
         except ChangedWeightsError:  # through .data
             self._prepared = None
             return self(*inputs)
@@ -135,9 +135,9 @@ class _Bound(nn.Module):
         return self.graph(*(inputs[index] for index in range(len(inputs))))
 
 
-def _statistics(watched: Sequence[Any]) -> Tensor:
-    """The bits of BatchNorm's statistics, of which PyTorch does not count the changes."""
-    vectors = [
+def _statistics(watched: Sequence[Any]) -> list[Tensor]:
+    """What may be a BatchNorm's statistics, of which PyTorch does not count the changes."""
+    return [
         each.detach()
         for each in watched
         if isinstance(each, Tensor)
@@ -145,6 +145,10 @@ def _statistics(watched: Sequence[Any]) -> Tensor:
         and each.dtype == torch.float32
         and each.dim() == 1
     ]
+
+
+def _bits(vectors: list[Tensor]) -> Tensor:
+    """Their values, to be compared: as whole numbers, of which none is unequal to itself."""
     return torch.cat(vectors).view(torch.int32) if vectors else torch.empty(0)
 
 

@@ -24,8 +24,8 @@ def fold_constants(graph_module: fx.GraphModule) -> int:
     values: dict[fx.Node, Any] = {}
     with unset_fake_temporarily(), torch.inference_mode(False), torch.no_grad():
         for node in graph.nodes:
-            own = constant(node)
-            if own is not None and node.op == "get_attr":
+            own = constant(node) if node.op == "get_attr" else None
+            if own is not None:
                 values[node] = own
             elif _can_fold(node, values):
                 args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
