@@ -20,7 +20,8 @@ constexpr int64_t depthwise_width(int64_t channels) {
 }
 
 // One operation on one element type. workspace holds workspace_bytes(params, threads) bytes,
-// aligned to 64; kernels allocate nothing. bias and residual may be null.
+// aligned to 64; kernels allocate nothing. bias and residual may be null. Without a pool, output
+// may be residual, if their strides are the same and channels are together.
 template <typename T>
 struct Conv2dKernel {
   const char* name;  // e.g. "gemm_avx2_6x16"

@@ -69,6 +69,70 @@ def test_negative_padding_and_two_readers() -> None:
     check(two, torch.randn(IMAGE), conv=conv)
 
 
+def maps(network: Network, x: Tensor, elements: int) -> int:
+    """How many values of so many elements there is room for."""
+    stages = network.plan([x]).stages
+    return sum(stage.plan.arena_bytes for stage in stages) // (4 * elements)
+
+
+MAP = (1, 3, 64, 64)  # large enough for the workspaces to be small beside it
+
+
+def test_a_sum_lies_in_the_place_of_what_is_added() -> None:
+    convs = {f"conv{i}": nn.Conv2d(32, 32, 1 + 2 * (i % 2), padding=i % 2) for i in range(6)}
+
+    def residual(m: Any, x: Tensor) -> Tensor:
+        x = m.first(x)
+        for i in range(0, 6, 2):
+            x = F.relu(getattr(m, f"conv{i + 1}")(F.gelu(getattr(m, f"conv{i}")(x))) + x)
+        return x.mean()
+
+    first = nn.Conv2d(3, 32, 1)
+    network = check(residual, torch.randn(MAP), first=first, **convs)
+    assert maps(network, torch.randn(MAP), 32 * 64 * 64) == 2
+    assert steps(network, torch.randn(MAP))["conv2d"] == 7
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: (m.one(x) + x).relu(),  # the convolution reads its neighbours too
+        lambda m, x: (m.two(m.one(x)) + x) * x,  # read later
+        lambda m, x: m.two(m.two(m.one(x)) + x[:, :, :1, :1]) * 2,
+        lambda m, x: (x, m.two(m.one(x)) + x),
+        lambda m, x: m.two(m.two(m.one(x)) + x + x.mean((2, 3), keepdim=True)) * x,
+        lambda m, x: m.two(m.one(x)) + torch.cat([x[:, 16:], m.one(x)[:, :16]], 1),
+        lambda m, x: (x.relu() + x.sigmoid()) * x.mean((2, 3), keepdim=True),
+        lambda m, x: F.layer_norm(m.one(x).relu() + 1, (11,)) + x,
+        lambda m, x: m.norm(m.two(x) * x.relu()) + x,
+    ],
+)
+@pytest.mark.parametrize("size", [(2, 32, 9, 11), (1, 32, 1, 11)])
+def test_what_is_still_read_is_not_overwritten(function: Any, size: tuple[int, ...]) -> None:
+    modules = {
+        "first": nn.Conv2d(32, 32, 1),
+        "one": nn.Conv2d(32, 32, 3, padding=1),
+        "two": nn.Conv2d(32, 32, 3, padding=1, groups=32),
+        "norm": nn.GroupNorm(4, 32),
+    }
+    x = torch.randn(size)
+    before = x.clone()
+    check(function, x, **modules)
+    check(lambda m, x: function(m, m.first(x)), x, **modules)
+    assert torch.equal(x, before)
+
+
+def test_linear_layers_add_in_place() -> None:
+    modules = {f"fc{i}": nn.Linear(32, 32) for i in range(3)}
+
+    def mix(m: Any, x: Tensor) -> Tensor:
+        x = m.fc0(x)
+        return (m.fc2(F.gelu(m.fc1(x))) + x).mean()
+
+    network = check(mix, torch.randn(1, 64, 64, 32), **modules)
+    assert maps(network, torch.randn(1, 64, 64, 32), 32 * 64 * 64) == 2
+
+
 def test_concatenations_are_written_in_place() -> None:
     convs = {f"conv{i}": nn.Conv2d(8 + 4 * i, 4, 1) for i in range(3)}
     first = nn.Conv2d(3, 8, 1)

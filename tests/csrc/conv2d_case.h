@@ -72,6 +72,9 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, Conv2dIm
   p.input = strides_in(layout, random, in_shape, true);
   p.output = strides_in(layout, random, out_shape, false);
   p.residual = strides_in(layout, random, map_shape, true);
+  const bool with_residual = p.pool == Pool::none && random.chance(0.4);
+  const bool in_place = with_residual && p.output.c == 1 && random.chance(0.5);
+  if (in_place) p.residual = p.output;
 
   Tensor<T> input(in_shape, p.input, gap);
   Tensor<T> weight(weight_shape, random_strides(random, weight_shape, false), gap);
@@ -86,7 +89,9 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, Conv2dIm
     bias.reset(new T[p.out_channels]);
     for (int64_t o = 0; o < p.out_channels; ++o) bias[o] = static_cast<T>(random.real() - 0.5);
   }
-  const bool with_residual = p.pool == Pool::none && random.chance(0.4);
+  if (in_place) {
+    output.each([&](auto... i) { output.data[output.place(i...)] = residual.at(i...); });
+  }
 
   const int64_t count = packed_size(packing, weight_size(p), p.groups);
   Packing recognised;
@@ -101,8 +106,10 @@ void run_case(Random& random, const KernelTable& table, Conv2dParams p, Conv2dIm
   const auto workspace = workspace_of<T>(bytes);
   const bool invalid = raises_invalid([&] {
     kernel.run(p, input.data.get(), packed.get(), bias.get(),
-               with_residual ? residual.data.get() : nullptr, output.data.get(), workspace.get(),
-               pool.parallel);
+               in_place        ? output.data.get()
+               : with_residual ? residual.data.get()
+                               : nullptr,
+               output.data.get(), workspace.get(), pool.parallel);
   });
   if (invalid && !special) {
     std::fprintf(stderr, "computes with unwritten workspace: %s\n",

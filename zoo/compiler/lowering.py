@@ -164,10 +164,19 @@ class Lowering:
         emit: Callable[[Any], None],
         flops: int = 0,
         weights: int = 0,
+        over: Value | None = None,
     ) -> Value:
-        """Append a step and return what it writes; ``weights`` are bytes beside those of reads."""
+        """Append a step and return what it writes.
+
+        Args:
+            weights: bytes beside those of ``reads``.
+            over: one of ``reads`` that the step reads element by element, each before it writes
+                that of the result: this may then lie in its place.
+        """
         sources = [value for value in reads if value is not None]
         self._append(name, op, sources, [writes], emit, flops, weights)
+        if over is not None and over.fills and writes.fills and alike(over.fake, writes.fake):
+            self.steps[-1].over = over.buffer
         return writes
 
     def copy(self, source: Value, target: Value, name: str) -> None:
@@ -411,6 +420,11 @@ class Lowering:
         return self.view(whole, whole.fake.narrow(1, start, sizes[1]))
 
 
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Whether the two have the same sizes and strides."""
+    return one.shape == other.shape and one.stride() == other.stride()
+
+
 def four(fake: Tensor) -> Tensor:
     """With dimensions of one before those that it has."""
     while fake.dim() < 4:
@@ -421,13 +435,7 @@ def four(fake: Tensor) -> Tensor:
 def build(lowering: Lowering, weights: Any, threads: int) -> Any:
     """The plan (``zoo._C.Plan``) of what was lowered; ``weights`` are shared by a model's plans."""
     plan = extension.Plan(threads, weights)
-    arena = [
-        buffer
-        for buffer in lowering.buffers
-        if buffer.storage == "arena" and buffer.first is not None
-    ]
-    offsets, total = place([Lifetime(b.bytes, b.first or 0, b.last) for b in arena])
-    where = dict(zip(map(id, arena), offsets, strict=True))
+    where, total = _places(lowering)
     for buffer in lowering.buffers:
         if buffer.first is None:
             continue
@@ -446,3 +454,26 @@ def build(lowering: Lowering, weights: Any, threads: int) -> Any:
         step.emit(plan)
     plan.finish(total, [value.view() for value in lowering.outputs if isinstance(value, Value)])
     return plan
+
+
+def _places(lowering: Lowering) -> tuple[dict[int, int], int]:
+    """Where each buffer (its id) lies in the arena, and the bytes of all together."""
+    hosts: dict[int, Buffer] = {}  # in whose place a buffer lies
+    for index, step in enumerate(lowering.steps):
+        over, result = step.over, step.writes[0]
+        if (
+            over is not None
+            and over.storage == result.storage == "arena"
+            and over.last == index == result.first
+            and step.reads.count(over) == 1
+        ):
+            hosts[id(result)] = hosts.get(id(over), over)
+    lives: dict[int, Lifetime] = {}
+    for buffer in lowering.buffers:
+        if buffer.storage == "arena" and buffer.first is not None:
+            host = id(hosts.get(id(buffer), buffer))
+            first = lives[host].first if host in lives else buffer.first
+            lives[host] = Lifetime(buffer.bytes, first, buffer.last)
+    offsets, total = place(list(lives.values()))
+    where = dict(zip(lives, offsets, strict=True))
+    return where | {guest: where[id(host)] for guest, host in hosts.items()}, total

@@ -120,6 +120,7 @@ def _conv2d(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         ),
         flops=2 * batch * conv_size[0] * conv_size[1] * weight.plain.numel(),
         weights=weight.plain.nbytes,
+        over=residual,
     )
 
 
@@ -139,6 +140,7 @@ def _pool_after(conv_size: list[int], args: dict[str, Any]) -> tuple[list[int], 
 def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | None:
     weights = weights_of(lowering, args)
     source, residual = lowering.value(args["input"]), args.get("residual")
+    residual = None if residual is None else lowering.value(residual)
     if weights is None or not is_float(source) or source.fake.numel() == 0:
         return None
     weight, bias = weights
@@ -156,7 +158,7 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         pixels = _as_image(lowering, lowering.reshaped(source, [rows, channels]))
         pixels_out = _as_image(lowering, lowering.view(output, output.fake.view(rows, out)))
         if residual is not None:
-            added = _as_image(lowering, lowering.reshaped(lowering.value(residual), [rows, out]))
+            added = _as_image(lowering, lowering.reshaped(residual, [rows, out]))
     activation = args.get("activation", "none")
     lowering.step(
         node.name,
@@ -180,6 +182,7 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         ),
         flops=2 * rows * weight.plain.numel(),
         weights=weight.plain.nbytes,
+        over=residual,
     )
     return output
 

@@ -51,6 +51,7 @@ def _layer_norm(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
             *_views(weight, bias),
             float(args["eps"]),
         ),
+        over=source,
     )
 
 
@@ -79,6 +80,7 @@ def _group_norm(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Valu
                 float(args["eps"]),
                 activation,
             ),
+            over=source,
         )
 
     users = list(node.users)

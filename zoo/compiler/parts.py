@@ -133,8 +133,7 @@ def has_memory(lowering: Lowering, node: fx.Node) -> bool:
         and not lowering.is_deferred(node)
         and value.buffer.storage in ("arena", "output")
         and value.fake.dim() > 1
-        and int(value.fake.storage_offset()) == 0
-        and value.fake.numel() == value.buffer.elements
+        and value.fills
     )
 
 

@@ -47,6 +47,7 @@ def _pointwise(
             spread(shift),
             activation,
         ),
+        over=source,
     )
 
 

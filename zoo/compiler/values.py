@@ -50,6 +50,11 @@ class Value:
         """Of its elements."""
         return int(self.fake.numel()) * self.fake.dtype.itemsize
 
+    @property
+    def fills(self) -> bool:
+        """Whether these are all elements of the buffer, from the first to the last."""
+        return int(self.fake.storage_offset()) == 0 and self.fake.numel() == self.buffer.elements
+
     def view(self, fake: Tensor | None = None) -> View:
         """What the plan's steps take; ``fake`` is another view of the same memory."""
         fake = self.fake if fake is None else fake
@@ -93,7 +98,8 @@ class Step:
     """Something that a plan does, to be told to it once all buffers have their places.
 
     ``emit`` gets the plan; ``node`` is the name of the graph's node; ``moved`` are the bytes of the
-    values that it reads and writes, ``weights`` those of constants.
+    values that it reads and writes, ``weights`` those of constants. The result may lie where
+    ``over`` lay, each of whose elements is read before the result's is written there.
     """
 
     node: str
@@ -105,3 +111,4 @@ class Step:
     flops: int = 0
     moved: int = 0
     weights: int = 0
+    over: Buffer | None = None

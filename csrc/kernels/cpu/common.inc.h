@@ -135,14 +135,15 @@ inline void store_lanes(Vec<T> x, T* p, int64_t stride, int64_t n) {
 
 // Whether an output in channels_last is written around the caches (Vec::stream): it is so large
 // that its lines have left them before anyone reads them, and an ordinary store would first read
-// each line from memory, only to replace it. Every vector that begins at a multiple of a line's
-// channels is aligned then. A thread that has streamed ends with a fence.
+// each line from memory, only to replace it. (Where the residual lies there, it is read anyway.)
+// Every vector that begins at a multiple of a line's channels is aligned then. A thread that has
+// streamed ends with a fence.
 template <typename T>
-inline bool writes_around(const Conv2dParams& p, const T* output) {
+inline bool writes_around(const Conv2dParams& p, const T* residual, const T* output) {
   constexpr int64_t kLine = 64 / sizeof(T), kLarge = 16 << 20;
   const Strides& s = p.output;
   const int64_t bytes = p.batch * p.out_channels * p.out_h * p.out_w * int64_t{sizeof(T)};
-  return p.pool == Pool::none && bytes >= kLarge && s.c == 1 &&
+  return p.pool == Pool::none && residual != output && bytes >= kLarge && s.c == 1 &&
          (s.n | s.h | s.w | p.out_channels / p.groups) % kLine == 0 &&
          reinterpret_cast<uintptr_t>(output) % 64 == 0;
 }

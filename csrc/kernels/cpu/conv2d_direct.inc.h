@@ -353,7 +353,7 @@ void direct_run(const Conv2dParams& params, const T* input, const T* weight, con
                          bias,
                          residual,
                          static_cast<char*>(workspace),
-                         writes_around(p, output)};
+                         writes_around(p, residual, output)};
   direct.set_offsets();
   if (direct.narrow_groups()) direct.join_groups();
   if (p.pool == Pool::none) {

@@ -50,6 +50,7 @@ struct Gemm {
   char* workspace;
   bool around;  // the output is streamed
 
+  static constexpr int64_t kTileColumns = V::kTileVecs * V::kLanes;
   static constexpr GemmTiles<T, LongRows> kTiles = GemmTiles<T, LongRows>::make();
   static constexpr GemmTiles<T, MapRows> kMapTiles = GemmTiles<T, MapRows>::make();
   static constexpr StreamTiles<T> kStreamTiles = StreamTiles<T>::make();
@@ -124,6 +125,17 @@ struct Gemm {
     }
     pack(pixels, rows, group, depth, a);
     return a;
+  }
+
+  // Asks for what finish() adds to a tile, while its products are summed. Pixels are so far apart
+  // that the processor does not see their lines coming.
+  void fetch_residual(const GemmPixel* pixels, Range tile, int64_t channel) const {
+    constexpr int64_t kLine = 64 / int64_t{sizeof(T)};
+    if (residual == nullptr || p.residual.c != 1) return;
+    for (int64_t i = tile.begin; i < tile.end; ++i) {
+      const T* const from = residual + pixels[i].residual + channel;
+      for (int64_t j = 0; j < kTileColumns; j += kLine) __builtin_prefetch(from + j, 0, 2);
+    }
   }
 
   // Bias, residual and activation of a finished panel, and its way out.
@@ -216,7 +228,6 @@ struct Gemm {
     }
 
     if (plan.streams) return stream(group, panels, pixels, rows, a, sums, target);
-    constexpr int64_t kTileColumns = Vec<T>::kTileVecs * Vec<T>::kLanes;
     const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), share = ceil_div(kPanel, tiles);
     const int64_t group_out = p.out_channels / p.groups;
     const int64_t a_row = plan.in_place ? in.w : plan.a_row;
@@ -230,6 +241,7 @@ struct Gemm {
             plan.depth_blocks > 1 ? sums + (panel - panels.begin) * plan.rows * kPanel : sums;
         const T* const b =
             weight + ((group * plan.panels + panel) * plan.depth + depth.begin) * kPanel;
+        const bool last = d + 1 == plan.depth_blocks;
         for (int64_t j = 0; j < columns; j += kTileColumns) {
           // What the next tile columns need, the second half of the panel or the panel after it:
           // each tile fetches a share, for one alone would ask for more at a time than L3 gives.
@@ -237,12 +249,13 @@ struct Gemm {
               j + kTileColumns < columns ? b + j + kTileColumns : b + plan.depth * kPanel;
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
+            if (last) fetch_residual(pixels, tile, group * group_out + panel * kPanel + j);
             const Ahead<T> ahead{next + t * share * (depth.end - depth.begin), share};
             run[tile.end - tile.begin - 1](depth.end - depth.begin, from + tile.begin * a_row,
                                            a_row, b + j, ahead, c + tile.begin * kPanel + j, d > 0);
           }
         }
-        if (d + 1 == plan.depth_blocks) {
+        if (last) {
           finish(c, pixels, rows, group * group_out + panel * kPanel, columns, target);
         }
       }
@@ -347,7 +360,7 @@ void gemm_run(const Conv2dParams& p, const T* input, const T* weight, const T* b
                bias,
                residual,
                static_cast<char*>(workspace),
-               writes_around(p, output)};
+               writes_around(p, residual, output)};
   if (plan.staged) {
     T* const staged = static_cast<T*>(workspace);
     to_channels_last(p, input, staged, parallel);

@@ -372,7 +372,7 @@ void winograd_run(const Conv2dParams& p, const T* input, const T* weight, const 
                           residual,
                           output,
                           static_cast<char*>(workspace),
-                          kLine && writes_around(p, output)};
+                          kLine && writes_around(p, residual, output)};
   if (plan.staged) {
     T* const staged = static_cast<T*>(workspace);
     to_channels_last(p, input, staged, parallel);
