@@ -109,6 +109,9 @@ int64_t PackedWeights::bytes() const {
 }
 
 int64_t Plan::add_buffer(Buffer buffer) {
+  if (buffer.storage == Storage::input) {
+    inputs_ = std::max(inputs_, static_cast<size_t>(buffer.where) + 1);
+  }
   buffers_.push_back(std::move(buffer));
   return static_cast<int64_t>(buffers_.size()) - 1;
 }
@@ -119,6 +122,10 @@ void Plan::finish(int64_t arena_bytes, std::vector<View> outputs) {
   for (const auto& step : steps_) {
     workspace_bytes_ = std::max(workspace_bytes_, step->workspace_bytes());
   }
+}
+
+void Plan::check(const std::vector<at::Tensor>& inputs) const {
+  TORCH_CHECK(inputs.size() >= inputs_, "the plan reads ", inputs_, " inputs, not ", inputs.size());
 }
 
 std::unique_ptr<Frame> Plan::take_frame() {
@@ -142,6 +149,7 @@ void Plan::give_back(std::unique_ptr<Frame> frame) {
 std::vector<at::Tensor> Plan::run(const std::vector<at::Tensor>& inputs,
                                   std::vector<int64_t>* times) {
   using Clock = std::chrono::steady_clock;
+  check(inputs);
   std::unique_ptr<Frame> frame = take_frame();
   const Parallel all = ops::parallel(std::numeric_limits<double>::infinity());
   frame->begin(inputs, workspace_offset_, std::min(threads_, all.threads));
@@ -163,6 +171,7 @@ std::vector<at::Tensor> Plan::run(const std::vector<at::Tensor>& inputs,
 }
 
 at::Tensor Plan::run_parts(const std::vector<at::Tensor>& inputs, int64_t parts) {
+  check(inputs);
   const View& part = outputs_[0];
   const int64_t elements = buffers_[part.buffer].where;
   const at::Tensor whole = at::empty({parts * elements}, buffers_[part.buffer].dtype);

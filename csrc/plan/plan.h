@@ -124,6 +124,7 @@ class Plan {
   int64_t arena_bytes() const { return workspace_offset_ + workspace_bytes_; }
 
  private:
+  void check(const std::vector<at::Tensor>& inputs) const;
   std::unique_ptr<Frame> take_frame();
   void give_back(std::unique_ptr<Frame> frame);
 
@@ -133,6 +134,7 @@ class Plan {
   std::vector<std::unique_ptr<Step>> steps_;
   std::vector<View> outputs_;
   int64_t workspace_offset_ = 0, workspace_bytes_ = 0;
+  size_t inputs_ = 0;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Frame>> idle_;
 };

@@ -70,6 +70,17 @@ def test_sizes_that_change():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("batch", [1, 2])
+def test_layouts_that_change(batch: int):
+    module = network()
+    fast = compiled(module)
+    for size in (16, 24, 20):
+        x = torch.randn(batch, 3, size, size)
+        for each in (x, x.to(memory_format=torch.channels_last), x.mT):
+            torch.testing.assert_close(fast(each), module(each), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
 def test_a_batch_that_changes_is_not_captured_anew(monkeypatch: pytest.MonkeyPatch):
     module, calls = network(), []
     optimize = dynamo.optimize

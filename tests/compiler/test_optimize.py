@@ -217,6 +217,89 @@ def test_one_tensor_for_two_inputs() -> None:
         assert close(fast(x, y), model(x, y))
 
 
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda y: y.clone(),
+        lambda y: y + 0,
+        lambda y: y * 1,
+        lambda y: (y / 1).flatten(1),
+        lambda y: F.pad(y, (0, 0)).permute(0, 2, 3, 1),
+        lambda y: y.relu().clone().clone()[:, 1:],
+    ],
+)
+def test_results_that_eager_keeps_apart(again: Any) -> None:
+    def run(m: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = m.conv(x)
+        return y, y.relu(), again(y)
+
+    module = Function(run, conv=nn.Conv2d(3, 8, 3)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    fast = zoo.optimize(module, x, keep="zoo")
+    assert fast.reason is None
+    with torch.no_grad():
+        expected, got = module(x), fast(x)
+        for i in range(3):
+            assert close(got[i], expected[i])
+            got[i].fill_(3)
+
+
+@pytest.mark.parametrize("first", [2, 2.5, None, (3, "twice")])
+def test_inputs_that_are_no_tensors_may_come_first(first: Any) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3)
+
+        def forward(self, factor: Any, image: Tensor, more: int, other: Tensor) -> Tensor:
+            scaled = self.conv(image) * more
+            return (scaled * factor if isinstance(factor, (int, float)) else scaled) + other
+
+    module = Scaled().eval()
+    inputs = (first, torch.randn(2, 3, 8, 8), 3, torch.randn(2, 8, 6, 6))
+    fast = zoo.optimize(module, inputs, keep="zoo")
+    assert fast.reason is None
+    with torch.no_grad():
+        assert close(fast(*inputs), module(*inputs))
+
+
+class Added(nn.Module):
+    """Two inputs, either of which a caller may name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+
+    def forward(self, image: Tensor, other: Tensor) -> Tensor:
+        return self.conv(image) + other
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_inputs_in_their_places_or_by_name(named: bool, tmp_path: Path) -> None:
+    module = Added().eval()
+    image, other = torch.randn(1, 3, 8, 8), torch.randn(1, 8, 6, 6)
+    example = ((image,), {"other": other}) if named else ((image, other), {})
+    fast = zoo.optimize(module, *example, keep="zoo")
+    fast.save(tmp_path / "added.safetensors")
+    with torch.no_grad():
+        expected = module(image, other)
+        for run in (fast, zoo.load_optimized(tmp_path / "added.safetensors")):
+            for result in (
+                run(image, other),
+                run(image, other=other),
+                run(other=other, image=image),
+            ):
+                torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+            for args, kwargs in (
+                ((image, other), {"image": image}),
+                ((image,), {"another": other}),
+                ((image, other, other), {}),
+            ):
+                with pytest.raises(TypeError, match="structured differently"):
+                    run(*args, **kwargs)
+    assert fast.report(other=other, image=image).layers
+
+
 def test_inputs_that_are_the_negative_of_what_lies_in_memory() -> None:
     model = nn.Conv2d(3, 8, 3).eval()
     x = torch.randn(1, 3, 8, 8, dtype=torch.complex64).conj().imag

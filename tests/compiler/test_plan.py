@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -166,6 +167,27 @@ def test_a_linear_layer_reads_a_map_as_it_is(flatten: Any) -> None:
     inputs = torch.randn(2, 3, 5, 4)
     network = check(lambda m, x: m.fc(flatten(m.conv(x))).relu(), inputs, **modules)
     assert steps(network, inputs) == {"conv2d": 1, "linear": 1}
+
+
+@pytest.mark.parametrize("size", [(8, 8, 1, 13), (3, 8, 13, 1), (1, 8, 1, 2), (5, 8, 4, 3)])
+def test_a_linear_layer_over_the_channels_of_maps_that_are_lines(size: tuple[int, ...]) -> None:
+    modules = {"conv": nn.Conv2d(8, 8, 1), "fc": nn.Linear(8, 7), "rows": nn.Linear(7, 8)}
+
+    def channels(m: Any, x: Tensor) -> Tensor:
+        return m.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def rows(m: Any, x: Tensor) -> Tensor:
+        x = m.fc(x.permute(0, 2, 3, 1))
+        return m.rows(x.view(-1, 7)).softmax(1)
+
+    for function in (channels, rows, lambda m, x: channels(m, m.conv(x)) + 1):
+        network = check(function, torch.randn(1, 8, 1, 13), **modules)
+        x = torch.randn(size)
+        for each in (x, x.contiguous(memory_format=torch.channels_last)):
+            with torch.no_grad():
+                torch.testing.assert_close(
+                    network(each), function(SimpleNamespace(**modules), each), rtol=1e-4, atol=1e-5
+                )
 
 
 def test_other_readers_of_a_flattened_map() -> None:

@@ -203,6 +203,22 @@ def test_another_process_with_another_instruction_set(name: str, tmp_path: Path)
     torch.testing.assert_close(torch.load(outputs), fast(x), rtol=1e-4, atol=1e-5)
 
 
+def test_an_instruction_set_that_there_is_not(small: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", f"import zoo; zoo.load_optimized({str(small)!r})"],
+        env={**os.environ, "ZOO_CPU_CAPABILITY": "mmx"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert "UsageError: ZOO_CPU_CAPABILITY" in result.stderr.splitlines()[-1]
+
+
+def test_inputs_of_another_kind(small: Path) -> None:
+    with pytest.raises(PlanError, match=r"of \[1, 3, 8, 8\] float64, but of \[\?, 3, \?, \?\];"):
+        zoo.load_optimized(small)(torch.ones(1, 3, 8, 8, dtype=torch.float64))
+
+
 def test_nothing_is_overwritten_unasked(small: Path) -> None:
     loaded = zoo.load_optimized(small)
     with pytest.raises(zoo.UsageError, match="exists: choose another name, or give overwrite=True"):

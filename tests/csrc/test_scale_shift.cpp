@@ -28,8 +28,9 @@ void run_case(Random& random, const KernelTable& table) {
   p.height = random.whole(1, 20), p.width = random.whole(1, random.chance(0.2) ? 150 : 20);
   p.activation = static_cast<Activation>(random.whole(0, 9));
   const Shape shape{p.batch, p.channels, p.height, p.width};
-  p.input = random_strides(random, shape, true);
   p.output = random_strides(random, shape, false);
+  const bool in_place = random.chance(0.3);
+  p.input = in_place ? p.output : random_strides(random, shape, true);
   Tensor<T> input(shape, p.input, std::numeric_limits<T>::quiet_NaN());
   Tensor<T> output(shape, p.output, T(-12345));
   Shape scale_shape, shift_shape;
@@ -42,9 +43,12 @@ void run_case(Random& random, const KernelTable& table) {
   fill(random, shift);
   if (random.chance(0.2)) spoil(random, input);
   const bool scaled = random.chance(0.7), shifted = random.chance(0.7);
+  if (in_place) {
+    output.each([&](auto... i) { output.at(i...) = input.at(i...); });
+  }
   Threads pool(random.pick({1, 2, 5}));
   kernels_of<T>(table).pointwise.scale_shift(
-      p, input.data.get(), scaled ? scale.data.get() : nullptr,
+      p, in_place ? output.data.get() : input.data.get(), scaled ? scale.data.get() : nullptr,
       shifted ? shift.data.get() : nullptr, output.data.get(), pool.parallel);
   int wrong = 0;
   output.each([&](int64_t n, int64_t c, int64_t y, int64_t x) {

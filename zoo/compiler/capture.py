@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -46,8 +47,13 @@ class TensorInput:
     sizes: tuple[Formula, ...]
 
     def __str__(self) -> str:
-        sizes = ", ".join(str(size) if isinstance(size, int) else "?" for size in self.sizes)
-        return f"[{sizes}]"
+        return described(self.dtype, self.sizes)
+
+
+def described(dtype: torch.dtype, sizes: Iterable[Formula]) -> str:
+    """A tensor in an error's words: its sizes, and its dtype if that is not float32."""
+    shape = ", ".join(str(size) if isinstance(size, int) else "?" for size in sizes)
+    return f"[{shape}]" + ("" if dtype == torch.float32 else f" {str(dtype)[len('torch.') :]}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class Captured:
         out_spec: how the outputs are put together again.
         inputs: for each flattened input which tensors the graph takes, or its only value.
         guards: conditions on the open sizes.
+        names: of the module's positional parameters.
     """
 
     graph_module: fx.GraphModule
@@ -69,6 +76,7 @@ class Captured:
     out_spec: pytree.TreeSpec
     inputs: tuple[TensorInput | Any, ...]
     guards: tuple[Formula, ...]
+    names: tuple[str, ...]
 
     @property
     def dynamic(self) -> tuple[tuple[int, ...], ...]:
@@ -81,8 +89,17 @@ class Captured:
         )
 
     def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> list[Any]:
-        """The graph's inputs for a call. Raises TypeError where the structure is another one."""
+        """The graph's inputs for a call. Raises TypeError where the structure is another one.
+
+        An input that the example had in a place may be given by name, and the other way round.
+        """
         kwargs = dict(kwargs or {})
+        places = self.in_spec.child(0).num_children
+        while len(args) < min(places, len(self.names)) and self.names[len(args)] in kwargs:
+            args = (*args, kwargs.pop(self.names[len(args)]))
+        while places < len(args) <= len(self.names) and self.names[len(args) - 1] not in kwargs:
+            kwargs[self.names[len(args) - 1]] = args[-1]
+            args = args[:-1]
         known = self.in_spec.child(1).context
         if kwargs.keys() == set(known):
             kwargs = {name: kwargs[name] for name in known}
@@ -179,7 +196,12 @@ def capture(
         guards = tuple(_guards(placeholders))
     except NotImplementedError as error:
         raise CaptureError(f"{name} cannot be captured: {error}") from error
-    return Captured(graph_module, spec.in_spec, spec.out_spec, inputs, guards)
+    names = tuple(
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    )
+    return Captured(graph_module, spec.in_spec, spec.out_spec, inputs, guards, names)
 
 
 def _export(

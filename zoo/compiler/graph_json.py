@@ -86,6 +86,7 @@ def write_captured(captured: Captured, store: Callable[[str, Tensor], str]) -> d
     return {
         "inputs": [_write_input(one) for one in captured.inputs],
         "guards": captured.guards,
+        "names": captured.names,
         "arguments": _write_structure(captured.in_spec, "takes"),
         "results": _write_structure(captured.out_spec, "returns"),
         "nodes": [_write_node(node, store) for node in captured.graph_module.graph.nodes],
@@ -110,6 +111,7 @@ def read_captured(written: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         pytree.tree_structure(decode(written["results"], {})),
         tuple(map(_read_input, written["inputs"])),
         tuple(map(from_json, written["guards"])),
+        tuple(map(str, written.get("names", ()))),  # files of earlier versions have none
     )
     _check(captured)
     return captured

@@ -60,6 +60,7 @@ class Lowering:
         self.steps: list[Step] = []
         self.ends: dict[fx.Node, int] = {}  # how many steps there are when a node is computed
         self.buffers: list[Buffer] = []
+        self.tensors = 0  # so many inputs are tensors, and what the plan is given
         self.padded: dict[fx.Node, tuple[Value, list[int]]] = {}
         self.flattened: dict[fx.Node, Value] = {}  # maps that linear layers read as they are
         self.gated: dict[fx.Node, tuple[Value, Value]] = {}  # maps, and what scales their channels
@@ -104,11 +105,11 @@ class Lowering:
     def reshaped(self, value: Value, sizes: Sequence[int]) -> Value:
         """The value with other sizes: a view where its layout allows, else a copy."""
         try:
-            return self.view(value, value.fake.view(sizes))
-        except (RuntimeError, ValueError):
+            return self.view(value, viewed(value.fake, sizes))
+        except RuntimeError:
             copy = self.rows(value.fake.shape)
             self.copy(value, copy, "reshape")
-            return self.view(copy, copy.fake.view(sizes))
+            return self.view(copy, viewed(copy.fake, sizes))
 
     def constant(self, tensor: Tensor) -> Value:
         """A value that is there before the plan runs."""
@@ -276,11 +277,10 @@ class Lowering:
         self.steps.append(Step(name, op, read, written, emit, shape, flops, moved, weights))
 
     def _walk(self, inputs: Sequence[Any]) -> list[Any]:
-        given = iter(enumerate(inputs))
+        given = iter(inputs)
         for node in self.graph_module.graph.nodes:
             if node.op == "placeholder":
-                index, leaf = next(given)
-                self._values[node] = self._input(index, leaf)
+                self._values[node] = self._input(next(given))
             elif node.op == "get_attr":
                 tensor = getattr(self.graph_module, str(node.target))
                 self._values[node] = self.constant(tensor) if isinstance(tensor, Tensor) else tensor
@@ -295,12 +295,13 @@ class Lowering:
                 return [self._output(value) for value in self._leaves(node.args[0])]
         raise AssertionError("a graph without output")
 
-    def _input(self, index: int, leaf: Any) -> Any:
+    def _input(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         fake = torch.empty_strided(leaf.shape, leaf.stride(), dtype=leaf.dtype)
         value = self._own(fake, "input")
-        value.buffer.index = index
+        value.buffer.index = self.tensors
+        self.tensors += 1
         return value
 
     def _leaves(self, args: Any) -> list[Any]:
@@ -374,12 +375,12 @@ class Lowering:
         return values if isinstance(result, (tuple, list)) else values[0]
 
     def _fake_call(self, target: OpOverload, args: Any, kwargs: Any) -> tuple[OpOverload, Any]:
-        try:
+        if target is not torch.ops.aten.view.default:
             return target, target(*args, **kwargs)
-        except (RuntimeError, ValueError):
-            # The layout is not the one that the graph was made with: a view may need a copy.
-            if target is not torch.ops.aten.view.default:
-                raise
+        try:
+            return target, viewed(*args, **kwargs)
+        except RuntimeError:
+            # The layout is not the one that the graph was made with: it may need a copy.
             reshape = torch.ops.aten.reshape.default
             return reshape, reshape(*args, **kwargs)
 
@@ -418,6 +419,18 @@ class Lowering:
         whole = self.joined[join]
         start = sum(channels[: joins[join].index(node)])
         return self.view(whole, whole.fake.narrow(1, start, sizes[1]))
+
+
+def viewed(fake: Tensor, size: Sequence[int]) -> Tensor:
+    """The tensor's view of this size. Raises RuntimeError where its layout has none.
+
+    By PyTorch's kernel: fake tensors (2.14) take some for views that are none, where a dimension
+    is of size one, and lay them out wrongly.
+    """
+    with unset_fake_temporarily():
+        like = torch.empty_strided(fake.shape, fake.stride(), dtype=fake.dtype, device="meta")
+        view = like.view(size)
+    return fake.as_strided(view.shape, view.stride(), fake.storage_offset())
 
 
 def alike(one: Tensor, other: Tensor) -> bool:
@@ -472,8 +485,10 @@ def _places(lowering: Lowering) -> tuple[dict[int, int], int]:
     for buffer in lowering.buffers:
         if buffer.storage == "arena" and buffer.first is not None:
             host = id(hosts.get(id(buffer), buffer))
-            first = lives[host].first if host in lives else buffer.first
-            lives[host] = Lifetime(buffer.bytes, first, buffer.last)
+            known = lives.get(host, Lifetime(buffer.bytes, buffer.first, buffer.last))
+            lives[host] = Lifetime(
+                buffer.bytes, min(known.first, buffer.first), max(known.last, buffer.last)
+            )
     offsets, total = place(list(lives.values()))
     where = dict(zip(lives, offsets, strict=True))
     return where | {guest: where[id(host)] for guest, host in hosts.items()}, total

@@ -152,11 +152,11 @@ def _linear(lowering: Lowering, node: fx.Node, args: dict[str, Any]) -> Value | 
         # The convolution whose window is the whole map.
         pixels = lowering.flattened[args["input"]]
         window = [out, *pixels.fake.shape[1:]]
-        pixels_out = lowering.view(output, output.fake.view(rows, out, 1, 1))
+        pixels_out = lowering.reshaped(output, [rows, out, 1, 1])
     else:
         # As one image, a pixel per row: the kernels for convolutions look at the size of an image.
         pixels = _as_image(lowering, lowering.reshaped(source, [rows, channels]))
-        pixels_out = _as_image(lowering, lowering.view(output, output.fake.view(rows, out)))
+        pixels_out = _as_image(lowering, lowering.reshaped(output, [rows, out]))
         if residual is not None:
             added = _as_image(lowering, lowering.reshaped(residual, [rows, out]))
     activation = args.get("activation", "none")

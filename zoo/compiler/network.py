@@ -16,7 +16,7 @@ import zoo.compiler.deferred  # these four register how ops become steps
 import zoo.compiler.native
 import zoo.compiler.norms
 import zoo.compiler.pointwise  # noqa: F401
-from zoo.compiler.capture import Captured, CaptureError
+from zoo.compiler.capture import Captured, CaptureError, described
 from zoo.compiler.choices import Choices, Measured
 from zoo.compiler.quiet import quiet
 from zoo.compiler.stages import Stage, stages
@@ -174,7 +174,7 @@ class Network:
             if captured.accepts(leaves):
                 return captured
         if self._recapture is None:
-            sizes = ", ".join(str(list(x.shape)) for x in leaves if isinstance(x, Tensor))
+            sizes = ", ".join(described(x.dtype, x.shape) for x in leaves if isinstance(x, Tensor))
             known = " or ".join(", ".join(map(str, each.inputs)) for each in self.captured)
             raise PlanError(
                 f"the graph was not captured for inputs of {sizes}, but of {known}; optimize the "

@@ -24,7 +24,7 @@ from zoo.compiler.optimized import OptimizedModule
 from zoo.compiler.passes import rewrite
 from zoo.compiler.precision import inexact_layers, set_precision
 from zoo.errors import UsageError, ZooError
-from zoo.ops import Precision
+from zoo.ops import Precision, cpu_capability
 from zoo.specs import Backend
 
 TOLERANCE = 1e-4  # of the output's maximum, for whole networks
@@ -83,8 +83,8 @@ def optimize(
 
     Raises:
         UsageError: what is no module, one in training mode, not on the CPU or optimized already, an
-            option's unknown value, no example and no way to make one, or a backend that requires
-            what is not installed.
+            option's unknown value, no example and no way to make one, a backend that requires what
+            is not installed, or a ``ZOO_CPU_CAPABILITY`` that this machine lacks.
         UnknownName, AmbiguousName: of the backend.
     """
     _check(
@@ -175,6 +175,7 @@ def _check(module: nn.Module, backend: str, **options: tuple[Any, ...]) -> None:
         backend: what is to run it.
         options: by name, the given value and those that there are.
     """
+    cpu_capability()
     if not isinstance(backend, str):
         raise UsageError(f"backend is a name that zoo list-backends knows, not {backend!r}")
     if not isinstance(module, nn.Module):

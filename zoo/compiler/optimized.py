@@ -15,6 +15,7 @@ from zoo.compiler.network import ChangedWeightsError, Network, PlanError
 from zoo.compiler.report import Report, report
 from zoo.compiler.saved import SavedModuleError, read, write
 from zoo.errors import ZooError
+from zoo.ops import cpu_capability
 
 # What callers of image models look for on them.
 _ATTRIBUTES = ("pretrained_cfg", "default_cfg", "num_classes", "num_features", "feature_info")
@@ -155,7 +156,9 @@ def load_optimized(path: str | os.PathLike[str]) -> OptimizedModule:
     Raises:
         SavedModuleError: there is no such file, it is damaged or of another kind, or of another
             version's format.
+        UsageError: ``ZOO_CPU_CAPABILITY`` names what this machine lacks.
     """
+    cpu_capability()
     network, attributes = read(path)
     kept = {name: value for name, value in attributes.items() if name in _ATTRIBUTES}
     return OptimizedModule(None, network, None, attributes=kept)

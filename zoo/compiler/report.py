@@ -60,10 +60,8 @@ class Report:
         """A line that says which steps run for parts of the batch; empty where none do."""
         if not self.early:
             return ""
-        return (
-            f"the first {self.early} steps run for {self.parts} parts of the batch, each by one "
-            "thread"
-        )
+        early = "the first step runs" if self.early == 1 else f"the first {self.early} steps run"
+        return f"{early} for {self.parts} parts of the batch, each by one thread"
 
     def __str__(self) -> str:
         total = sum(layer.seconds for layer in self.layers)

@@ -22,7 +22,7 @@ class Buffer:
     elements: int = 0
     tensor: Callable[[], Tensor | None] | None = None  # gives a constant's
     fresh: bool = False  # which nothing else refers to
-    index: int = 0  # an input's place among the inputs
+    index: int = 0  # an input's place among those that are tensors
     first: int | None = None
     last: int = -1
     id: int = -1  # of the finished plan

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._ops import OpOverload
 
 from zoo.compiler.graph import (
     arguments,
@@ -38,6 +39,13 @@ _COPIES = overloads(
     _aten.to,
     _aten.type_as,
     _aten._to_copy,
+)
+# Of these the result has memory of its own even where nothing changes.
+_FRESH = (
+    *overloads(_aten.clone, _aten.lift_fresh_copy),
+    *overloads(_aten.add, _aten.sub, _aten.mul, _aten.div),
+    _aten.pad.default,
+    _aten.constant_pad_nd.default,
 )
 _DROPOUTS = (
     _aten.dropout.default,
@@ -72,20 +80,36 @@ def drop_noops(graph_module: fx.GraphModule) -> int:
     """Dropout in eval mode, copies to the same dtype and device, views of the same shape.
 
     What only changes strides is such a copy too, and so ``view``, which may refuse strides,
-    becomes ``reshape``.
+    becomes ``reshape``. Of several results a copy stays one: the caller may write to either.
     """
     if any(calls(graph_module, _aten.as_strided.default)):
         return 0  # it reads memory, not elements: strides matter
     count = 0
+    (output,) = graph_module.graph.find_nodes(op="output")
+    several = len(output.all_input_nodes) > 1
     for node in calls(graph_module, _aten.view.default, _aten._unsafe_view.default):
         replace(node, _aten.reshape.default, tuple(node.args[:2]))
     for node in list(graph_module.graph.nodes):
         source = _unchanged(node)
-        if source is not None:
+        if source is not None and not (several and node.target in _FRESH and _returned(node)):
             bypass(node, source)
             count += 1
     clean(graph_module)
     return count
+
+
+def _returned(node: fx.Node) -> bool:
+    """Whether the caller gets what the node computes, or a view of it."""
+    return any(
+        user.op == "output" or (_may_be_view(user) and _returned(user)) for user in node.users
+    )
+
+
+def _may_be_view(node: fx.Node) -> bool:
+    if node.target in _FRESH or not isinstance(node.target, OpOverload):
+        return False
+    aliases = any(result.alias_info is not None for result in node.target._schema.returns)
+    return aliases or node.target in (*_COPIES, *_DROPOUTS, *_SHAPES, *_ORDERS)
 
 
 def _unchanged(node: fx.Node) -> fx.Node | None:
