@@ -1,5 +1,6 @@
 #include "pack.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "table.h"
@@ -10,7 +11,7 @@ namespace {
 
 int64_t panels(int64_t channels) { return (channels + kPanel - 1) / kPanel; }
 
-constexpr int kLanes = static_cast<int>(kPanel);  // filters side by side
+constexpr int kLanes = static_cast<int>(kStrip);  // filters side by side
 
 // G of F(4, 3) and F(2, 3), at the points that cpu/conv2d_winograd_transform.inc.h names: row p is
 // (1, p, p^2) over the product of p's distances from the other points, the last row for infinity.
@@ -55,30 +56,30 @@ bool dense(const Strides& strides, const WeightSize& size) {
   return strides.w == 1 && strides.h == size.kernel_w && strides.c == size.kernel_h * size.kernel_w;
 }
 
-// to[(c * 9 + tap) * kPanel + j]: channel c, of `count`, of filter j, of `columns`, with 3x3 taps.
+// to[(c * 9 + tap) * kStrip + j]: channel c, of `count`, of filter j, of `columns`, with 3x3 taps.
 template <typename T>
 void gather(const T* weight, const Strides& strides, int64_t columns, int64_t count, T* to) {
   if (dense(strides, {0, 0, 3, 3})) {
-    return transpose(weight, strides.n, to, kPanel, columns, count * 9);
+    return transpose(weight, strides.n, to, kStrip, columns, count * 9);
   }
   for (int64_t tap = 0; tap < 9; ++tap) {
     const T* const from = weight + tap / 3 * strides.h + tap % 3 * strides.w;
     if (strides.n == 1) {
       for (int64_t c = 0; c < count; ++c) {
-        std::memcpy(to + (c * 9 + tap) * kPanel, from + c * strides.c,
+        std::memcpy(to + (c * 9 + tap) * kStrip, from + c * strides.c,
                     static_cast<std::size_t>(columns) * sizeof(T));
       }
       continue;
     }
     for (int64_t j = 0; j < columns; ++j) {
       for (int64_t c = 0; c < count; ++c) {
-        to[(c * 9 + tap) * kPanel + j] = from[j * strides.n + c * strides.c];
+        to[(c * 9 + tap) * kStrip + j] = from[j * strides.n + c * strides.c];
       }
     }
   }
 }
 
-// G g G' of a panel; in double, rounded once. A few channels are collected before they go to their
+// G g G' of a strip; in double, rounded once. A few channels are collected before they go to their
 // places: the points of one lie so far apart that they would all share a few sets of the cache.
 template <typename Transform, typename T>
 void pack_winograd(const T* weight, const Strides& strides, int64_t columns, int64_t channels,
@@ -103,8 +104,8 @@ void pack_winograd(const T* weight, const Strides& strides, int64_t columns, int
       }
     }
     for (int i = 0; i < kPoints * kPoints; ++i) {
-      std::memcpy(packed + (i * channels + first) * kPanel, done[i],
-                  static_cast<std::size_t>(count * kPanel) * sizeof(T));
+      std::memcpy(packed + i * channels * kPanel + first * kStrip, done[i],
+                  static_cast<std::size_t>(count * kStrip) * sizeof(T));
     }
   }
 }
@@ -112,46 +113,46 @@ void pack_winograd(const T* weight, const Strides& strides, int64_t columns, int
 // Both ways turn over short pieces of all filters at a time: whole filters may lie so far apart
 // that a line of each, all in a few sets of the cache, would be lost before its next element.
 template <typename T>
-void pack_gemm(const T* panel, const Strides& strides, int64_t columns, const WeightSize& size,
+void pack_gemm(const T* strip, const Strides& strides, int64_t columns, const WeightSize& size,
                T* packed) {
   constexpr int64_t kPiece = 128;
   const int64_t taps = size.kernel_h * size.kernel_w, channels = size.in_channels;
   if (taps > 1 && dense(strides, size)) {
-    alignas(64) T turned[kPiece * kPanel] = {};
+    alignas(64) T turned[kPiece * kStrip] = {};
     int64_t tap = 0, c = 0;
     for (int64_t first = 0; first < channels * taps; first += kPiece) {
       const int64_t rest = channels * taps - first, count = rest < kPiece ? rest : kPiece;
-      transpose(panel + first, strides.n, turned, kPanel, columns, count);
+      transpose(strip + first, strides.n, turned, kStrip, columns, count);
       for (int64_t i = 0; i < count; ++i) {
-        std::memcpy(packed + (tap * channels + c) * kPanel, turned + i * kPanel,
+        std::memcpy(packed + (tap * channels + c) * kStrip, turned + i * kStrip,
                     sizeof(T) * kLanes);
         if (++tap == taps) tap = 0, ++c;
       }
     }
     return;
   }
-  if (columns < kPanel) {
-    std::memset(packed, 0, sizeof(T) * static_cast<std::size_t>(taps * channels * kPanel));
+  if (columns < kStrip) {
+    std::memset(packed, 0, sizeof(T) * static_cast<std::size_t>(taps * channels * kStrip));
   }
   for (int64_t tap = 0; tap < taps; ++tap) {
-    const T* const from = panel + tap / size.kernel_w * strides.h + tap % size.kernel_w * strides.w;
+    const T* const from = strip + tap / size.kernel_w * strides.h + tap % size.kernel_w * strides.w;
     for (int64_t first = 0; first < channels; first += kPiece) {
       const int64_t rest = channels - first, count = rest < kPiece ? rest : kPiece;
-      T* const to = packed + (tap * channels + first) * kPanel;
+      T* const to = packed + (tap * channels + first) * kStrip;
       if (strides.c == 1) {
-        transpose(from + first, strides.n, to, kPanel, columns, count);
+        transpose(from + first, strides.n, to, kStrip, columns, count);
         continue;
       }
       if (strides.n == 1) {
         for (int64_t c = 0; c < count; ++c) {
-          std::memcpy(to + c * kPanel, from + (first + c) * strides.c,
+          std::memcpy(to + c * kStrip, from + (first + c) * strides.c,
                       static_cast<std::size_t>(columns) * sizeof(T));
         }
         continue;
       }
       for (int64_t j = 0; j < columns; ++j) {
         for (int64_t c = 0; c < count; ++c) {
-          to[c * kPanel + j] = from[j * strides.n + (first + c) * strides.c];
+          to[c * kStrip + j] = from[j * strides.n + (first + c) * strides.c];
         }
       }
     }
@@ -229,16 +230,23 @@ void pack_part(Packing packing, const T* weight, const Strides& strides, const W
   if (packing == Packing::depthwise) return pack_depthwise(weight, strides, size, packed);
   // A part is a panel of one group.
   const int64_t per_group = size.out_channels / groups, first = part % panels(per_group) * kPanel;
-  const int64_t columns = per_group - first < kPanel ? per_group - first : kPanel;
-  const T* const from = weight + (part / panels(per_group) * per_group + first) * strides.n;
+  const T* from = weight + (part / panels(per_group) * per_group + first) * strides.n;
   T* const to = packed + part * taps(packing, size) * size.in_channels * kPanel;
-  switch (packing) {
-    case Packing::winograd4:
-      return pack_winograd<Transform4>(from, strides, columns, size.in_channels, to);
-    case Packing::winograd2:
-      return pack_winograd<Transform2>(from, strides, columns, size.in_channels, to);
-    default:
-      return pack_gemm(from, strides, columns, size, to);
+  for (int64_t j = 0; j < kPanel; j += kStrip, from += kStrip * strides.n) {
+    const int64_t columns = std::clamp<int64_t>(per_group - first - j, 0, kStrip);
+    switch (packing) {
+      case Packing::winograd4:
+        pack_winograd<Transform4>(from, strides, columns, size.in_channels,
+                                  to + in_panel(j, size.in_channels));
+        break;
+      case Packing::winograd2:
+        pack_winograd<Transform2>(from, strides, columns, size.in_channels,
+                                  to + in_panel(j, size.in_channels));
+        break;
+      default:
+        pack_gemm(from, strides, columns, size,
+                  to + in_panel(j, taps(packing, size) * size.in_channels));
+    }
   }
 }
 

@@ -6,12 +6,18 @@
 namespace zoo {
 
 // Packed weights of the GEMM and the direct kernel, the same for every instruction set:
-//   [groups][ceil(O/groups / 32)][kernel_h * kernel_w * C/groups][32]
-// with the depth in the order (row, column, channel), and zeros where O/groups ends.
+//   [groups][ceil(O/groups / 32)][2][kernel_h * kernel_w * C/groups][16]
+// panels of 32 filters, of two strips each, with the depth in the order (row, column, channel), and
+// zeros where O/groups ends. A strip's depth is a cache line of floats, line after line.
 // Packed weights of the depthwise kernel: [kernel_h * kernel_w][depthwise_width(C)].
-// Packed weights of the Winograd kernels, transformed: [ceil(O / 32)][points][C][32], with 36
+// Packed weights of the Winograd kernels, transformed: [ceil(O / 32)][points][2][C][16], with 36
 // points (row, column) for tiles of 4x4 outputs and 16 for tiles of 2x2.
-constexpr int64_t kPanel = 32;
+constexpr int64_t kPanel = 32, kStrip = 16;
+
+// Where filter j of a panel begins, for a strip of so much depth.
+constexpr int64_t in_panel(int64_t j, int64_t depth) {
+  return j / kStrip * depth * kStrip + j % kStrip;
+}
 
 // An odd number of panels: at a power of two all taps of a channel would crowd into a few places of
 // the L1 cache.

@@ -134,11 +134,11 @@ at::Tensor pack(const at::Tensor& weight, int64_t groups) {
     return at::constant_pad_nd(taps, {0, depthwise_width(out) - out}).contiguous().reshape({-1});
   }
   const int64_t per_group = out / groups, panels = (per_group + kPanel - 1) / kPanel;
-  // (group, channel out, channel in, tap) -> (group, panel, tap, channel in, lane)
+  // (group, channel out, channel in, tap) -> (group, panel, strip, tap, channel in, lane)
   const at::Tensor rows = weight.reshape({groups, per_group, in, area});
   return at::constant_pad_nd(rows, {0, 0, 0, 0, 0, panels * kPanel - per_group})
-      .reshape({groups, panels, kPanel, in, area})
-      .permute({0, 1, 4, 3, 2})
+      .reshape({groups, panels, kPanel / kStrip, kStrip, in, area})
+      .permute({0, 1, 2, 5, 4, 3})
       .contiguous()
       .reshape({-1});
 }
@@ -157,10 +157,11 @@ at::Tensor unpack_winograd(const at::Tensor& packed, Packing packing, at::IntArr
   left[1][2] = -middle;
   left[2][points - 1] = 1;
   left = left.to(packed.options());
-  const at::Tensor transformed = packed.reshape({-1, points, points, size[1], kPanel})
-                                     .permute({0, 4, 3, 1, 2})
-                                     .reshape({-1, size[1], points, points})
-                                     .narrow(0, 0, size[0]);
+  const at::Tensor transformed =
+      packed.reshape({-1, points, points, kPanel / kStrip, size[1], kStrip})
+          .permute({0, 3, 5, 4, 1, 2})
+          .reshape({-1, size[1], points, points})
+          .narrow(0, 0, size[0]);
   return at::matmul(at::matmul(left, transformed), left.t());
 }
 
@@ -174,8 +175,8 @@ at::Tensor unpack(const at::Tensor& packed, Packing packing, at::IntArrayRef siz
     return packed.reshape({area, -1}).narrow(1, 0, size[0]).t().reshape(size);
   }
   const int64_t per_group = size[0] / groups, panels = (per_group + kPanel - 1) / kPanel;
-  return packed.reshape({groups, panels, area, size[1], kPanel})
-      .permute({0, 1, 4, 3, 2})
+  return packed.reshape({groups, panels, kPanel / kStrip, area, size[1], kStrip})
+      .permute({0, 1, 2, 5, 4, 3})
       .reshape({groups, panels * kPanel, size[1], area})
       .narrow(1, 0, per_group)
       .reshape(size);

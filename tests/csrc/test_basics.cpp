@@ -69,7 +69,7 @@ void test_dispatch() {
 }
 
 // A weight of `size` in the packing for matrix products, from memory with the given strides: the
-// filters of a group side by side in panels, filled up with zeros.
+// filters of a group side by side in strips, filled up with zeros to whole panels.
 template <typename T>
 bool packs(const WeightSize& size, int64_t groups, const Strides& strides) {
   const int64_t h = size.kernel_h, w = size.kernel_w, c = size.in_channels;
@@ -82,8 +82,9 @@ bool packs(const WeightSize& size, int64_t groups, const Strides& strides) {
   std::vector<T> packed(static_cast<size_t>(count), -1);
   pack_weight(Packing::gemm, weight.data.get(), weight.strides, size, groups, packed.data());
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t j = i % kPanel, k = i / kPanel % (c * h * w), panel = i / kPanel / (c * h * w);
-    const int64_t column = panel % panels * kPanel + j, group = panel / panels;
+    const int64_t j = i % kStrip, k = i / kStrip % (c * h * w), strip = i / kStrip / (c * h * w);
+    const int64_t strips = panels * kPanel / kStrip, group = strip / strips;
+    const int64_t column = strip % strips * kStrip + j;
     const T expected = column < per_group
                            ? weight.at(group * per_group + column, k % c, k / c / w, k / c % w)
                            : T(0);

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "../params.h"
+#include "../table.h"
 
 // Before a loop of at most 32 steps whose variables must each live in a register: what is not
 // unrolled whole keeps them in memory. The longest is depthwise 7x7 with stride 2, of 21.
@@ -146,6 +147,14 @@ inline bool writes_around(const Conv2dParams& p, const T* residual, const T* out
   return p.pool == Pool::none && residual != output && bytes >= kLarge && s.c == 1 &&
          (s.n | s.h | s.w | p.out_channels / p.groups) % kLine == 0 &&
          reinterpret_cast<uintptr_t>(output) % 64 == 0;
+}
+
+// At one depth of packed weights, vector j of filters from the one at b on. Strips are `strip`
+// elements apart.
+template <typename T>
+[[gnu::always_inline]] inline Vec<T> load_filters(const T* b, int64_t strip, int64_t j) {
+  j *= Vec<T>::kLanes;
+  return Vec<T>::load(b + j / kStrip * strip + j % kStrip);
 }
 
 // All lanes added up, halves to halves.

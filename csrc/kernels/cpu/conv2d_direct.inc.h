@@ -20,6 +20,7 @@ template <typename T>
 struct Direct {
   using V = Vec<T>;
   static constexpr int64_t kLanes = V::kLanes, kTileLanes = V::kTileVecs * kLanes;
+  static constexpr int64_t kLine = 64 / int64_t{sizeof(T)};
   static constexpr DirectTiles<T> kTiles = DirectTiles<T>::make();
 
   const Conv2dParams& p;
@@ -69,8 +70,8 @@ struct Direct {
     for (int64_t g = 0; g < p.groups; ++g) {
       const int64_t first = g * group;
       const T* from = weight + g * plan.depth * kPanel;
-      T* to = group_weights() + first / kPanel * plan.depth * kPanel + first % kPanel;
-      for (int64_t k = 0; k < plan.depth; ++k, from += kPanel, to += kPanel) {
+      T* to = group_weights() + in_panel(first, plan.depth);
+      for (int64_t k = 0; k < plan.depth; ++k, from += kStrip, to += kStrip) {
         for (int64_t i = 0; i < group; ++i) to[i] = from[i];
       }
     }
@@ -135,7 +136,15 @@ struct Direct {
     const int64_t c = plan.piece_channels;
     zero(line, begin * c);
     const T* from = row + (w0 + begin) * p.input.w + piece * c;
-    for (int64_t x = begin; x < end; ++x, from += p.input.w) gather(line + x * c, from, 1, c);
+    T* to = line + begin * c;
+    if (c == kStrip) {  // the most usual, without loops of two steps
+      for (int64_t x = begin; x < end; ++x, from += p.input.w, to += kStrip) {
+        ZOO_UNROLL
+        for (int64_t i = 0; i < kStrip; i += kLanes) V::load(from + i).store(to + i);
+      }
+    } else {
+      for (int64_t x = begin; x < end; ++x, from += p.input.w, to += c) gather(to, from, 1, c);
+    }
     zero(line + end * c, (plan.in_columns - end) * c);
   }
 
@@ -206,6 +215,7 @@ struct Direct {
         activate_rows(p.activation, row.to, across ? rows : rows * count, out.row,
                       across ? lanes * count : lanes);
       }
+      row.ahead += count * row.share;
       return advance(count * pixels);
     }
     for (int64_t i = 0; i < count; ++i, advance(pixels)) finish(row, out, rows, vecs, lanes);
@@ -236,6 +246,26 @@ struct Direct {
     }
   }
 
+  // All outputs of a block, of as many filters from `channel` on as a tile has.
+  void block(DirectRow<T> row, const Out& out, int64_t image, Range ys, Range xs, int64_t channel,
+             int64_t filters, const Target<T>& target) const {
+    const int64_t height = ys.end - ys.begin, width = xs.end - xs.begin;
+    const int64_t vecs = ceil_div(filters, kLanes);
+    const int64_t line_tiles = ceil_div(width, direct_rows<T>(vecs));
+    // A group does little with its weights before the next one's have to be there.
+    row.share = p.groups > 1 && !pixel_lanes()
+                    ? round_up(ceil_div(plan.depth * vecs * kLanes, height * line_tiles), kLine)
+                    : 0;
+    for (int64_t y = ys.begin; y < ys.end; ++y) {
+      row.to = target.at(image, channel, y, xs.begin);
+      row.extra = residual == nullptr ? nullptr
+                                      : residual + offset(p.residual, image, channel, y, xs.begin);
+      line(row, out, width, filters);
+      row.x += p.window.stride_h * plan.line;
+      row.ahead += line_tiles * row.share;
+    }
+  }
+
   // Of a panel, or one behind the last.
   int64_t first_channel(int64_t panel) const {
     if (narrow_groups()) return panel * kPanel;
@@ -246,7 +276,7 @@ struct Direct {
   void unit(int64_t image, Range ys, Range xs, Range panels, const Target<T>& target,
             int32_t thread) const {
     const T* seen = nullptr;
-    DirectRow<T> row;
+    DirectRow<T> row{};
     row.depth = plan.depth;
     row.offsets = offsets();
     row.places = places();
@@ -274,21 +304,19 @@ struct Direct {
       if (bias != nullptr) {
         __builtin_memcpy(shift, bias + first, static_cast<std::size_t>(filters) * sizeof(T));
       }
-      const int64_t width = pixel_lanes() ? V::kTileRows : kTileLanes;
-      const int64_t parts = ceil_div(filters, width);
-      for (int64_t i = 0; i < parts; ++i) {
-        const Range some = pixel_lanes() ? part(filters, parts, i)
-                                         : Range{i * width, lesser((i + 1) * width, filters)};
-        row.b = weights + panel * plan.depth * kPanel + some.begin;
-        row.shift = shift + some.begin;
-        for (int64_t y = ys.begin; y < ys.end; ++y) {
-          row.x = x + (y - ys.begin) * p.window.stride_h * plan.line +
-                  (narrow_groups() ? some.begin : 0);
-          row.to = target.at(image, first + some.begin, y, xs.begin);
-          row.extra = residual == nullptr
-                          ? nullptr
-                          : residual + offset(e, image, first + some.begin, y, xs.begin);
-          line(row, out, xs.end - xs.begin, some.end - some.begin);
+      // Rows of a tile are of one strip.
+      const int64_t width = pixel_lanes() ? kStrip : kTileLanes, tile_rows = V::kTileRows;
+      const T* const b = weights + panel * plan.depth * kPanel;
+      for (int64_t j = 0; j < filters; j += width) {
+        const int64_t some = lesser(width, filters - j);
+        const int64_t parts = pixel_lanes() ? ceil_div(some, tile_rows) : 1;
+        row.ahead = b + in_panel(j + width < filters ? j + width : kPanel, plan.depth);
+        for (int64_t i = 0; i < parts; ++i) {
+          const Range of = part(some, parts, i);
+          row.x = x + (narrow_groups() ? j : 0);
+          row.b = b + in_panel(j + of.begin, plan.depth);
+          row.shift = shift + j + of.begin;
+          block(row, out, image, ys, xs, first + j + of.begin, of.end - of.begin, target);
         }
       }
     }

@@ -20,7 +20,9 @@ struct DirectRow {
   int64_t group;           // of narrow groups: channels of one, a power of two
   const T* x;              // the input of the first pixel
   int64_t step;            // from pixel to pixel; 1 where lanes are pixels
-  const T* b;              // [depth][kPanel], from the first filter on
+  const T* b;              // [depth][kStrip], from the first filter on
+  const T* ahead;          // what comes next of the weights: each tile fetches a share to L2
+  int64_t share;           // in elements
   const T* shift;          // the bias of the filters; zeros without one
   T least;                 // 0 for ReLU, otherwise -inf
   const T* extra;          // null, or the residual of the first tile
@@ -38,11 +40,11 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
   constexpr bool kPixelLanes = kTile == Lanes::pixels;
   constexpr int64_t kLanes = V::kLanes, kPixels = kPixelLanes ? kVecs * kLanes : R;
   const T* x = row.x;
-  const T* extra = row.extra;
+  const T *extra = row.extra, *ahead = row.ahead;
   T* to = row.to;
   const int64_t step = kPixelLanes ? 1 : row.step, to_row = row.to_row, extra_row = row.extra_row;
   const V least = V::broadcast(row.least);
-  const int64_t last = row.last;
+  const int64_t last = row.last, strip = row.depth * kStrip;
   const bool whole = last == kLanes, around = row.around && whole;
   for (; count > 0; --count) {
     V sum[R][kVecs];
@@ -53,15 +55,20 @@ void direct_tiles(const DirectRow<T>& row, int64_t count) {
         sum[i][j] = kPixelLanes ? V::broadcast(row.shift[i]) : V::load(row.shift + j * kLanes);
       }
     }
+    for (const T* const end = ahead + row.share; ahead < end; ahead += 64 / int64_t{sizeof(T)}) {
+      __builtin_prefetch(ahead, 0, 2);
+    }
     const T* b = row.b;
     const int64_t* const end = row.offsets + row.depth;
     const int32_t* places = row.places;
-    for (const int64_t* k = row.offsets; k < end; ++k, b += kPanel) {
+    for (const int64_t* k = row.offsets; k < end; ++k, b += kStrip) {
       const T* const lanes = kPixelLanes ? x + *k : b;
       const T* const single = kPixelLanes ? b : x + *k;
       V column[kVecs];
       ZOO_UNROLL
-      for (int j = 0; j < kVecs; ++j) column[j] = V::load(lanes + j * kLanes);
+      for (int j = 0; j < kVecs; ++j) {
+        column[j] = kPixelLanes ? V::load(lanes + j * kLanes) : load_filters(lanes, strip, j);
+      }
       ZOO_UNROLL
       for (int i = 0; i < R; ++i) {
         const T* const seen = single + i * step;

@@ -8,7 +8,7 @@
 // activation to the output, or to the map that the fused pool reads.
 //
 // Where a unit has few pixels (linear layers, squeeze-and-excitation), reading B is all the work:
-// then the pixels' whole depth is copied first, and each panel is read at four places at a time.
+// then the pixels' whole depth is copied first, and each strip is read at four places at a time.
 #pragma once
 
 #include "activation.inc.h"
@@ -127,17 +127,6 @@ struct Gemm {
     return a;
   }
 
-  // Asks for what finish() adds to a tile, while its products are summed. Pixels are so far apart
-  // that the processor does not see their lines coming.
-  void fetch_residual(const GemmPixel* pixels, Range tile, int64_t channel) const {
-    constexpr int64_t kLine = 64 / int64_t{sizeof(T)};
-    if (residual == nullptr || p.residual.c != 1) return;
-    for (int64_t i = tile.begin; i < tile.end; ++i) {
-      const T* const from = residual + pixels[i].residual + channel;
-      for (int64_t j = 0; j < kTileColumns; j += kLine) __builtin_prefetch(from + j, 0, 2);
-    }
-  }
-
   // Bias, residual and activation of a finished panel, and its way out.
   [[gnu::noinline]] void finish(T* c, const GemmPixel* pixels, int64_t rows, int64_t channel,
                                 int64_t columns, const Target<T>& target) const {
@@ -228,36 +217,41 @@ struct Gemm {
     }
 
     if (plan.streams) return stream(group, panels, pixels, rows, a, sums, target);
-    const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), share = ceil_div(kPanel, tiles);
     const int64_t group_out = p.out_channels / p.groups;
-    const int64_t a_row = plan.in_place ? in.w : plan.a_row;
-    const auto& run = plan.in_place ? kMapTiles.run : kTiles.run;
+    const T* const fetched = p.residual.c == 1 ? residual : nullptr;
     for (int64_t d = 0; d < plan.depth_blocks; ++d) {
       const Range depth = depths(d);
-      const T* const from = rows_of_a(pixels, rows, group, depth, a);
+      const bool last = d + 1 == plan.depth_blocks;
+      GemmColumns<T> at;
+      at.depth = depth.end - depth.begin;
+      at.a = rows_of_a(pixels, rows, group, depth, a);
+      at.next = plan.in_place ? in.w : plan.a_row;
+      at.strip = plan.depth * kStrip;
+      at.ahead_step = ceil_div(kStrip, ceil_div(rows, Vec<T>::kTileRows));
+      at.add = d > 0;
+      at.pixels = pixels;
       for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+        const int64_t channel = group * group_out + panel * kPanel;
         const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
         T* const c =
             plan.depth_blocks > 1 ? sums + (panel - panels.begin) * plan.rows * kPanel : sums;
         const T* const b =
-            weight + ((group * plan.panels + panel) * plan.depth + depth.begin) * kPanel;
-        const bool last = d + 1 == plan.depth_blocks;
+            weight + (group * plan.panels + panel) * plan.depth * kPanel + depth.begin * kStrip;
         for (int64_t j = 0; j < columns; j += kTileColumns) {
-          // What the next tile columns need, the second half of the panel or the panel after it:
-          // each tile fetches a share, for one alone would ask for more at a time than L3 gives.
-          const T* const next =
-              j + kTileColumns < columns ? b + j + kTileColumns : b + plan.depth * kPanel;
-          for (int64_t t = 0; t < tiles; ++t) {
-            const Range tile = part(rows, tiles, t);
-            if (last) fetch_residual(pixels, tile, group * group_out + panel * kPanel + j);
-            const Ahead<T> ahead{next + t * share * (depth.end - depth.begin), share};
-            run[tile.end - tile.begin - 1](depth.end - depth.begin, from + tile.begin * a_row,
-                                           a_row, b + j, ahead, c + tile.begin * kPanel + j, d > 0);
+          at.b = b + in_panel(j, plan.depth);
+          at.c = c + j;
+          // What the next columns need, the panel's second strip or the panel after it: each tile
+          // fetches a share, for one alone would ask for more at a time than L3 gives.
+          at.ahead = j + kTileColumns < columns ? b + in_panel(j + kTileColumns, plan.depth)
+                                                : b + plan.depth * kPanel;
+          at.residual = last && fetched != nullptr ? fetched + channel + j : nullptr;
+          if (plan.in_place) {
+            kMapTiles(at, rows);
+          } else {
+            kTiles(at, rows);
           }
         }
-        if (last) {
-          finish(c, pixels, rows, group * group_out + panel * kPanel, columns, target);
-        }
+        if (last) finish(c, pixels, rows, channel, columns, target);
       }
     }
   }
@@ -270,11 +264,11 @@ struct Gemm {
   void stream(int64_t group, Range panels, const GemmPixel* pixels, int64_t rows, T* a, T* sums,
               const Target<T>& target) const {
     using Tiles = StreamTiles<T>;
-    constexpr int64_t kBlock = kDepthBlock / Tiles::kStreams;
-    const int64_t tiles = ceil_div(rows, Tiles::kRows);
-    const int64_t tile_columns = Tiles::vecs(ceil_div(rows, tiles)) * Vec<T>::kLanes;
-    const int64_t group_out = p.out_channels / p.groups, apart = plan.depth / Tiles::kStreams;
-    const int64_t streamed = apart * Tiles::kStreams, a_row = plan.in_place ? in.w : plan.a_row;
+    const int64_t tiles = ceil_div(rows, Tiles::kRows), tile_rows = ceil_div(rows, tiles);
+    const int64_t tile_columns = Tiles::vecs(tile_rows) * Vec<T>::kLanes;
+    const int64_t places = Tiles::places(tile_rows), most = kDepthBlock / places;
+    const int64_t group_out = p.out_channels / p.groups, apart = plan.depth / places;
+    const int64_t streamed = apart * places, a_row = plan.in_place ? in.w : plan.a_row;
     const T* const from = rows_of_a(pixels, rows, group, {0, plan.depth}, a);
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
       const int64_t columns = lesser(kPanel, group_out - panel * kPanel);
@@ -284,14 +278,13 @@ struct Gemm {
           for (int64_t t = 0; t < tiles; ++t) {
             const Range tile = part(rows, tiles, t);
             run[tile.end - tile.begin - 1](depth, apart, from + tile.begin * a_row + k, a_row,
-                                           b + k * kPanel + j, sums + tile.begin * kPanel + j,
+                                           b + in_panel(j, plan.depth) + k * kStrip,
+                                           plan.depth * kStrip, sums + tile.begin * kPanel + j,
                                            k > 0);
           }
         }
       };
-      for (int64_t k = 0; k < apart; k += kBlock) {
-        block(kStreamTiles.run, k, lesser(kBlock, apart - k));
-      }
+      for (int64_t k = 0; k < apart; k += most) block(kStreamTiles.run, k, lesser(most, apart - k));
       if (streamed < plan.depth) block(kStreamTiles.rest, streamed, plan.depth - streamed);
       finish(sums, pixels, rows, group * group_out + panel * kPanel, columns, target);
     }

@@ -9,12 +9,6 @@
 namespace zoo {
 namespace {
 
-// Where the window of one output pixel starts, and where its result goes.
-struct GemmPixel {
-  int64_t input, h0, w0;
-  int64_t output, residual;  // of channel 0
-};
-
 struct GemmPlan {
   int64_t depth, depth_blocks, depth_block;
   int64_t a_row;                 // from one row of A to the next, where it is copied
@@ -72,18 +66,19 @@ GemmPlan plan_gemm(const Conv2dParams& p, int32_t threads) {
     int64_t best = INT64_MAX;
     const int64_t copies = plan.in_place ? 0 : 1;
     const int64_t least_rows = lesser(plan.rows, 2 * kTile), all_panels = plan.slice_panels;
-    int64_t blocks = ceil_div(pixels, plan.rows);
-    for (int64_t rows = plan.rows; rows >= least_rows; rows = ceil_div(pixels, blocks)) {
+    int64_t blocks = larger(ceil_div(pixels, plan.rows), 1);
+    for (int64_t rows; rows = ceil_div(pixels, blocks), rows >= least_rows;) {
+      const int64_t multiplied = round_up(rows, kTile);
       for (int64_t wide = all_panels; wide >= 1; wide /= 2) {
-        const int64_t units = ceil_div(pixels, rows) * p.groups * ceil_div(plan.panels, wide);
-        const int64_t cost = ceil_div(units, threads) * (rows * (wide + copies) + 16 * wide);
+        const int64_t units = blocks * p.groups * ceil_div(plan.panels, wide);
+        const int64_t cost = ceil_div(units, threads) * (multiplied * (wide + copies) + 16 * wide);
         if (cost < best) {
           best = cost;
           plan.rows = rows;
           plan.slice_panels = wide;
         }
       }
-      if (rows == 1) break;
+      if (rows <= 1) break;
       blocks = blocks % threads == 0 ? 2 * blocks : round_up(blocks, threads);
     }
   }

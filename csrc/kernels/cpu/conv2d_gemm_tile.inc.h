@@ -11,6 +11,12 @@ namespace {
 // also what half of L1 holds.
 constexpr int64_t kDepthBlock = 256;
 
+// Where the window of one output pixel starts, and where its result goes.
+struct GemmPixel {
+  int64_t input, h0, w0;
+  int64_t output, residual;  // of channel 0
+};
+
 // How A lies in memory: in chunks of kChunk depths, each with its rows kRow elements apart. Both
 // are constants where A was copied, so that the microkernel addresses all rows from one register.
 
@@ -29,11 +35,25 @@ struct ShortRows {
   static constexpr int64_t kChunk = 64 / int64_t{sizeof(T)}, kRow = kChunk;
 };
 
-// What comes next of B: fetched meanwhile, cache lines at each depth and `step` elements on.
+// Rows of A times columns of B, tile below tile.
 template <typename T>
-struct Ahead {
-  const T* b = nullptr;
-  int64_t step = 0;
+struct GemmColumns {
+  int64_t depth;
+  const T* a;
+  int64_t next;   // from chunk to chunk of A; with MapRows, which have one, from row to row
+  const T* b;     // [depth][16], from the first column on
+  int64_t strip;  // from strip to strip of B, where a tile is wider than one
+  // What comes next of B, and how far each depth moves on in it: a cache line of each strip is
+  // fetched to L2.
+  const T* ahead;
+  int64_t ahead_step;
+  T* c;      // [rows][32]
+  bool add;  // to c, instead of setting it
+  // Null, or where the residual of each row lies, and how far on that of the tile's first column:
+  // what is added to the sums afterwards is fetched to L2 as well. Pixels are so far apart that
+  // the processor does not see their lines coming.
+  const GemmPixel* pixels;
+  const T* residual;
 };
 
 // c[R][32] (+)= sum, for the kVecs vectors of columns at c.
@@ -50,63 +70,80 @@ inline void keep(const Vec<T> (&sum)[R][kVecs], T* c, bool add) {
   }
 }
 
-// c[R][32] (+)= a[R][depth] * b[depth][32], for the kVecs vectors of columns at b and c. The
-// chunks of A are `next` elements apart; with MapRows, which have one, the rows are. What comes
-// next is fetched to L2.
+// `count` tiles of R rows; moves on behind them.
 template <typename T, typename Rows, int R>
-void gemm_tile(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
-               bool add) {
+void gemm_tiles(GemmColumns<T>& at, int64_t count) {
   using V = Vec<T>;
   constexpr int kVecs = V::kTileVecs;
-  const int64_t row_step = Rows::kRow > 0 ? Rows::kRow : next;
-  V sum[R][kVecs];
-  ZOO_UNROLL
-  for (int i = 0; i < R; ++i) {
-    ZOO_UNROLL
-    for (int j = 0; j < kVecs; ++j) sum[i][j] = V::zero();
-  }
-  for (; depth > 0; depth -= Rows::kChunk, a += next) {
-    const T* x = a;
-    for (const T* const end = a + lesser(depth, Rows::kChunk); x < end; ++x, b += kPanel) {
-      ZOO_UNROLL
-      for (int64_t j = 0; j < kVecs * V::kLanes; j += 64 / int64_t{sizeof(T)}) {
-        __builtin_prefetch(ahead.b + j, 0, 2);
-      }
-      ahead.b += ahead.step;
-      V column[kVecs];
-      ZOO_UNROLL
-      for (int j = 0; j < kVecs; ++j) column[j] = V::load(b + j * V::kLanes);
-      ZOO_UNROLL
+  constexpr int64_t kColumns = kVecs * V::kLanes, kLine = 64 / int64_t{sizeof(T)};
+  const int64_t next = at.next, row_step = Rows::kRow > 0 ? Rows::kRow : next, strip = at.strip;
+  const int64_t ahead_step = at.ahead_step;
+  const T* ahead = at.ahead;
+  for (; count > 0; --count, at.a += R * row_step, at.c += R * kPanel) {
+    if (at.residual != nullptr) {
       for (int i = 0; i < R; ++i) {
-        const V row = V::broadcast(x[i * row_step]);
-        ZOO_UNROLL
-        for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(row, column[j], sum[i][j]);
+        const T* const from = at.residual + at.pixels++->residual;
+        for (int64_t j = 0; j < kColumns; j += kLine) __builtin_prefetch(from + j, 0, 2);
       }
     }
+    V sum[R][kVecs];
+    ZOO_UNROLL
+    for (int i = 0; i < R; ++i) {
+      ZOO_UNROLL
+      for (int j = 0; j < kVecs; ++j) sum[i][j] = V::zero();
+    }
+    const T *a = at.a, *b = at.b;
+    for (int64_t depth = at.depth; depth > 0; depth -= Rows::kChunk, a += next) {
+      const T* x = a;
+      for (const T* const end = a + lesser(depth, Rows::kChunk); x < end; ++x, b += kStrip) {
+        ZOO_UNROLL
+        for (int64_t j = 0; j < kColumns; j += kStrip) {
+          __builtin_prefetch(ahead + j / kStrip * strip, 0, 2);
+        }
+        ahead += ahead_step;
+        V column[kVecs];
+        ZOO_UNROLL
+        for (int j = 0; j < kVecs; ++j) column[j] = load_filters(b, strip, j);
+        ZOO_UNROLL
+        for (int i = 0; i < R; ++i) {
+          const V row = V::broadcast(x[i * row_step]);
+          ZOO_UNROLL
+          for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(row, column[j], sum[i][j]);
+        }
+      }
+    }
+    keep(sum, at.c, at.add);
   }
-  keep(sum, c, add);
+  at.ahead = ahead;
 }
 
 template <typename T, typename Rows>
 struct GemmTiles {
-  using Run = void (*)(int64_t depth, const T* a, int64_t next, const T* b, Ahead<T> ahead, T* c,
-                       bool add);
-  Run run[Vec<T>::kTileRows];  // run[i] does i + 1 rows
+  using Run = void (*)(GemmColumns<T>& at, int64_t count);
+  Run run[Vec<T>::kTileRows];  // run[i] does tiles of i + 1 rows
+
+  // As few tiles as hold so many rows, of about the same size.
+  void operator()(GemmColumns<T> at, int64_t rows) const {
+    const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), size = rows / tiles;
+    const int64_t longer = rows - size * tiles;
+    if (longer > 0) run[size](at, longer);
+    run[size - 1](at, tiles - longer);
+  }
 
   template <int... I>
   static constexpr GemmTiles make(Indices<I...>) {
-    return {{gemm_tile<T, Rows, I + 1>...}};
+    return {{gemm_tiles<T, Rows, I + 1>...}};
   }
   static constexpr GemmTiles make() { return make(IndicesTo<Vec<T>::kTileRows>{}); }
 };
 
-// The same where there are so few rows that reading B is the work: it is read at kStreams places
-// that are `apart` depths from each other. Memory gives four streams half as much again as one,
-// which it makes wait at the end of each page. `depth` counts the depths of each place. Tiles that
-// are not as wide as the panel leave the rest of its cache lines for the next one, in L1.
-template <typename T, int R, int kVecs, int kStreams>
-void stream_tile(int64_t depth, int64_t apart, const T* a, int64_t row_step, const T* b, T* c,
-                 bool add) {
+// The same where there are so few rows that reading B is the work: it is read at kPlaces places
+// that are `apart` depths from each other, in each strip of the tile. Memory gives four streams
+// half as much again as one, which it makes wait at the end of each page. `depth` counts the depths
+// of each place.
+template <typename T, int R, int kVecs, int kPlaces>
+void stream_tile(int64_t depth, int64_t apart, const T* a, int64_t row_step, const T* b,
+                 int64_t strip, T* c, bool add) {
   using V = Vec<T>;
   V sum[R][kVecs];
   ZOO_UNROLL
@@ -114,14 +151,13 @@ void stream_tile(int64_t depth, int64_t apart, const T* a, int64_t row_step, con
     ZOO_UNROLL
     for (int j = 0; j < kVecs; ++j) sum[i][j] = V::zero();
   }
-  for (const T* const end = a + depth; a < end; ++a, b += kPanel) {
+  for (const T* const end = a + depth; a < end; ++a, b += kStrip) {
     ZOO_UNROLL
-    for (int s = 0; s < kStreams; ++s) {
-      const T *const x = a + s * apart, *const y = b + s * apart * kPanel;
-      if (kVecs * V::kLanes < kPanel) __builtin_prefetch(y + kVecs * V::kLanes);
+    for (int s = 0; s < kPlaces; ++s) {
+      const T *const x = a + s * apart, *const y = b + s * apart * kStrip;
       V column[kVecs];
       ZOO_UNROLL
-      for (int j = 0; j < kVecs; ++j) column[j] = V::load(y + j * V::kLanes);
+      for (int j = 0; j < kVecs; ++j) column[j] = load_filters(y, strip, j);
       ZOO_UNROLL
       for (int i = 0; i < R; ++i) {
         const V row = V::broadcast(x[i * row_step]);
@@ -138,18 +174,21 @@ struct StreamTiles {
   // In all, of a tile, and of one that leaves registers for more columns.
   static constexpr int kMostRows = 8, kRows = Vec<T>::kTileRows, kWideRows = kRows / 3;
   static constexpr int kStreams = 4;
-  // Vectors of columns of a tile of so many rows.
+  // Vectors of columns of a tile of so many rows, and the places of a strip that it reads.
   static constexpr int vecs(int64_t rows) {
     return rows > kWideRows ? Vec<T>::kTileVecs
                             : lesser(2 * Vec<T>::kTileVecs, kPanel / Vec<T>::kLanes);
   }
-  using Run = void (*)(int64_t depth, int64_t apart, const T* a, int64_t row_step, const T* b, T* c,
-                       bool add);
-  Run run[kRows], rest[kRows];  // [i] does i + 1 rows; the rest is of fewer than kStreams depths
+  static constexpr int places(int64_t rows) {
+    return vecs(rows) * Vec<T>::kLanes > kStrip ? kStreams / 2 : kStreams;
+  }
+  using Run = void (*)(int64_t depth, int64_t apart, const T* a, int64_t row_step, const T* b,
+                       int64_t strip, T* c, bool add);
+  Run run[kRows], rest[kRows];  // [i] does i + 1 rows; the rest is of fewer depths than places
 
   template <int... I>
   static constexpr StreamTiles make(Indices<I...>) {
-    return {{stream_tile<T, I + 1, vecs(I + 1), kStreams>...},
+    return {{stream_tile<T, I + 1, vecs(I + 1), places(I + 1)>...},
             {stream_tile<T, I + 1, vecs(I + 1), 1>...}};
   }
   static constexpr StreamTiles make() { return make(IndicesTo<kRows>{}); }

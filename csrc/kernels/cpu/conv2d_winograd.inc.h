@@ -109,25 +109,26 @@ struct Winograd {
   void multiply(const T* transformed, int64_t rows, int64_t panel, T* products) const {
     constexpr int64_t kTileColumns = V::kTileVecs * kLanes;
     const int64_t depth = p.in_channels, columns = lesser(kPanel, p.out_channels - panel * kPanel);
-    const int64_t next = plan.rows * kChunk, tiles = ceil_div(rows, V::kTileRows);
-    const int64_t step = ceil_div(kPanel, tiles);
+    GemmColumns<T> at{};
+    at.next = plan.rows * kChunk;
+    at.strip = depth * kStrip;
+    at.ahead_step = ceil_div(kStrip, ceil_div(rows, V::kTileRows));
     const T* b = weight + panel * kPoints * depth * kPanel;
-    for (int point = 0; point < kPoints; ++point) {
+    for (int point = 0; point < kPoints; ++point, b += depth * kPanel) {
       for (int64_t k = 0; k < depth; k += kWinogradDepth) {
-        const int64_t n = lesser(kWinogradDepth, depth - k);
+        at.depth = lesser(kWinogradDepth, depth - k);
+        at.a = transformed + k * plan.rows;
+        at.add = k > 0;
         for (int64_t j = 0; j < columns; j += kTileColumns) {
-          // Each tile fetches its share of what is multiplied next: the panel's other columns, or
-          // what follows in memory.
-          Ahead<T> ahead{j + kTileColumns < columns ? b + j + kTileColumns : b + n * kPanel, step};
-          for (int64_t t = 0; t < tiles; ++t) {
-            const Range tile = part(rows, tiles, t);
-            kTiles.run[tile.end - tile.begin - 1](
-                n, transformed + k * plan.rows + tile.begin * kChunk, next, b + j, ahead,
-                products + tile.begin * kPanel + j, k > 0);
-            ahead.b += n * step;
-          }
+          at.b = b + in_panel(j, depth) + k * kStrip;
+          at.c = products + j;
+          // Each tile fetches its share of what is multiplied next: the panel's other strip, more
+          // depth, or the next point.
+          at.ahead = j + kTileColumns < columns ? b + in_panel(j + kTileColumns, depth) + k * kStrip
+                     : k + at.depth < depth     ? b + (k + at.depth) * kStrip
+                                                : b + depth * kPanel;
+          kTiles(at, rows);
         }
-        b += n * kPanel;
       }
       transformed += plan.input_point;
       products += plan.product_point;
