@@ -25,14 +25,15 @@ struct GemmPlan {
   int64_t thread_bytes() const { return a_bytes + c_bytes + pixel_bytes + map_bytes; }
 };
 
-// Whether the windows are the map's pixels, one after the other through all images, and these do
-// not crowd into a few places of the caches as pixels 4096 bytes apart would.
+// Whether the windows are the map's pixels, one after the other through all images, and the rows
+// of a tile find room in L1: pixels 4096 bytes apart share one of its sets, of 8 lines.
 template <typename T>
 bool pixels_in_a_row(const Conv2dParams& p, const Strides& in) {
   const Window& w = p.window;
   return w.kernel_h == 1 && w.kernel_w == 1 && w.stride_h == 1 && w.stride_w == 1 && w.pad_h == 0 &&
          w.pad_w == 0 && p.out_h == p.in_h && p.out_w == p.in_w && in.h == p.in_w * in.w &&
-         (p.batch == 1 || in.n == p.in_h * in.h) && in.w * int64_t{sizeof(T)} % 4096 != 0;
+         (p.batch == 1 || in.n == p.in_h * in.h) &&
+         (Vec<T>::kTileRows < 8 || in.w * int64_t{sizeof(T)} % 4096 != 0);
 }
 
 template <typename T>
