@@ -221,6 +221,8 @@ def test_one_tensor_for_two_inputs() -> None:
     "again",
     [
         lambda y: y.clone(),
+        lambda y: y.to(torch.float32, copy=True),
+        lambda y: y.to("cpu", copy=True).flatten(1),
         lambda y: y + 0,
         lambda y: y * 1,
         lambda y: (y / 1).flatten(1),

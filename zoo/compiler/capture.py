@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sympy
@@ -88,12 +89,28 @@ class Captured:
             for one in self.inputs
         )
 
+    @cached_property
+    def _is_flat(self) -> bool:
+        """Whether each input is an argument of its own, in a place."""
+        count = self.in_spec.num_leaves
+        return bool(self.in_spec == pytree.tree_structure((tuple(range(count)), {})))
+
     def flatten(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> list[Any]:
         """The graph's inputs for a call. Raises TypeError where the structure is another one.
 
         An input that the example had in a place may be given by name, and the other way round.
         """
-        kwargs = dict(kwargs or {})
+        leaves = list(args)
+        known = self._is_flat and len(leaves) == len(self.inputs) and not kwargs
+        if not (known and all(isinstance(leaf, Tensor) for leaf in leaves)):
+            leaves = self._leaves(args, dict(kwargs or {}))
+        # Whose numbers are the negative of what lies in memory.
+        return [
+            leaf.resolve_neg() if isinstance(leaf, Tensor) and leaf.is_neg() else leaf
+            for leaf in leaves
+        ]
+
+    def _leaves(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         places = self.in_spec.child(0).num_children
         while len(args) < min(places, len(self.names)) and self.names[len(args)] in kwargs:
             args = (*args, kwargs.pop(self.names[len(args)]))
@@ -109,11 +126,7 @@ class Captured:
                 "the inputs are structured differently from the example's; "
                 "optimize again with such an example"
             )
-        # Whose numbers are the negative of what lies in memory.
-        return [
-            leaf.resolve_neg() if isinstance(leaf, Tensor) and leaf.is_neg() else leaf
-            for leaf in leaves
-        ]
+        return leaves
 
     def unflatten(self, outputs: Iterable[Any]) -> Any:
         """What the module returns, from the graph's flat outputs."""
