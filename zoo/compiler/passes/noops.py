@@ -42,7 +42,7 @@ _COPIES = overloads(
 )
 # Of these the result has memory of its own even where nothing changes.
 _FRESH = (
-    *overloads(_aten.clone, _aten.lift_fresh_copy),
+    *overloads(_aten.clone, _aten.lift_fresh_copy, _aten._to_copy),
     *overloads(_aten.add, _aten.sub, _aten.mul, _aten.div),
     _aten.pad.default,
     _aten.constant_pad_nd.default,
@@ -91,7 +91,7 @@ def drop_noops(graph_module: fx.GraphModule) -> int:
         replace(node, _aten.reshape.default, tuple(node.args[:2]))
     for node in list(graph_module.graph.nodes):
         source = _unchanged(node)
-        if source is not None and not (several and node.target in _FRESH and _returned(node)):
+        if source is not None and not (several and _is_fresh(node) and _returned(node)):
             bypass(node, source)
             count += 1
     clean(graph_module)
@@ -105,8 +105,14 @@ def _returned(node: fx.Node) -> bool:
     )
 
 
+def _is_fresh(node: fx.Node) -> bool:
+    if node.target in overloads(_aten.to):
+        return bool(arguments(node).get("copy"))
+    return node.target in _FRESH
+
+
 def _may_be_view(node: fx.Node) -> bool:
-    if node.target in _FRESH or not isinstance(node.target, OpOverload):
+    if _is_fresh(node) or not isinstance(node.target, OpOverload):
         return False
     aliases = any(result.alias_info is not None for result in node.target._schema.returns)
     return aliases or node.target in (*_COPIES, *_DROPOUTS, *_SHAPES, *_ORDERS)
