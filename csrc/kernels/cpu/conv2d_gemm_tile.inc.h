@@ -70,19 +70,19 @@ inline void keep(const Vec<T> (&sum)[R][kVecs], T* c, bool add) {
   }
 }
 
-// `count` tiles of R rows; moves on behind them.
+// `count` tiles of R rows, from this row on, before which there are so many tiles.
 template <typename T, typename Rows, int R>
-void gemm_tiles(GemmColumns<T>& at, int64_t count) {
+void gemm_tiles(const GemmColumns<T>& at, int64_t row, int64_t before, int64_t count) {
   using V = Vec<T>;
   constexpr int kVecs = V::kTileVecs;
   constexpr int64_t kColumns = kVecs * V::kLanes, kLine = 64 / int64_t{sizeof(T)};
   const int64_t next = at.next, row_step = Rows::kRow > 0 ? Rows::kRow : next, strip = at.strip;
   const int64_t ahead_step = at.ahead_step;
-  const T* ahead = at.ahead;
-  for (; count > 0; --count, at.a += R * row_step, at.c += R * kPanel) {
+  const T* ahead = at.ahead + before * at.depth * ahead_step;
+  for (; count > 0; --count, row += R) {
     if (at.residual != nullptr) {
       for (int i = 0; i < R; ++i) {
-        const T* const from = at.residual + at.pixels++->residual;
+        const T* const from = at.residual + at.pixels[row + i].residual;
         for (int64_t j = 0; j < kColumns; j += kLine) __builtin_prefetch(from + j, 0, 2);
       }
     }
@@ -92,7 +92,7 @@ void gemm_tiles(GemmColumns<T>& at, int64_t count) {
       ZOO_UNROLL
       for (int j = 0; j < kVecs; ++j) sum[i][j] = V::zero();
     }
-    const T *a = at.a, *b = at.b;
+    const T *a = at.a + row * row_step, *b = at.b;
     for (int64_t depth = at.depth; depth > 0; depth -= Rows::kChunk, a += next) {
       const T* x = a;
       for (const T* const end = a + lesser(depth, Rows::kChunk); x < end; ++x, b += kStrip) {
@@ -106,28 +106,27 @@ void gemm_tiles(GemmColumns<T>& at, int64_t count) {
         for (int j = 0; j < kVecs; ++j) column[j] = load_filters(b, strip, j);
         ZOO_UNROLL
         for (int i = 0; i < R; ++i) {
-          const V row = V::broadcast(x[i * row_step]);
+          const V value = V::broadcast(x[i * row_step]);
           ZOO_UNROLL
-          for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(row, column[j], sum[i][j]);
+          for (int j = 0; j < kVecs; ++j) sum[i][j] = fma(value, column[j], sum[i][j]);
         }
       }
     }
-    keep(sum, at.c, at.add);
+    keep(sum, at.c + row * kPanel, at.add);
   }
-  at.ahead = ahead;
 }
 
 template <typename T, typename Rows>
 struct GemmTiles {
-  using Run = void (*)(GemmColumns<T>& at, int64_t count);
+  using Run = void (*)(const GemmColumns<T>& at, int64_t row, int64_t before, int64_t count);
   Run run[Vec<T>::kTileRows];  // run[i] does tiles of i + 1 rows
 
   // As few tiles as hold so many rows, of about the same size.
-  void operator()(GemmColumns<T> at, int64_t rows) const {
+  void operator()(const GemmColumns<T>& at, int64_t rows) const {
     const int64_t tiles = ceil_div(rows, Vec<T>::kTileRows), size = rows / tiles;
     const int64_t longer = rows - size * tiles;
-    if (longer > 0) run[size](at, longer);
-    run[size - 1](at, tiles - longer);
+    if (longer > 0) run[size](at, 0, 0, longer);
+    run[size - 1](at, longer * (size + 1), longer, tiles - longer);
   }
 
   template <int... I>
