@@ -187,6 +187,17 @@ def test_explanation_of_a_memory_format() -> None:
     assert "conv2d_prepack it once" in str(rows[-2]["reason"])
 
 
+@pytest.mark.parametrize(
+    ("channels", "size", "tall"),
+    [(320, 14, True), (320, 11, False), (512, 14, True), (513, 14, False)],
+)
+def test_tall_tiles_take_deeper_sums(capability: str, channels: int, size: int, tall: bool) -> None:
+    case = (1, channels, size, size), (channels, channels, 1, 1)
+    rows = ops.explain_conv2d(*case, packed=True, channels_last=True)
+    expected = "direct" if tall and capability == "avx512" else "gemm"
+    assert [row["implementation"] for row in rows if row["chosen"]] == [expected]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_choice_of_aten_for_speed_can_be_forbidden(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
