@@ -117,21 +117,22 @@ bool products_lose(const Conv2dParams& p) {
 }
 
 // Beyond these limits the GEMM's blocks pay for copying windows (Zen 3 with AVX2, Zen 4 with
-// AVX-512). AVX-512's tiles of 14 rows read a weight for so many pixels that it need not be near,
-// where there are as many.
+// AVX-512). AVX-512's tiles of 14 pixels read a weight so seldom that it need not be near, if the
+// map has many pixels: a tile has those of one image. Pixels 4096 bytes apart share a set of L1.
 const char* direct_declines(const Conv2dParams& p, const Conv2dWish& wish) {
   constexpr int64_t kMostWeights = 98304, kManyPixels = 128;
-  constexpr int64_t kPage = 4096 / int64_t{sizeof(float)};  // pixels so far apart share a cache set
+  constexpr int64_t kPage = 4096 / int64_t{sizeof(float)};
   if (const char* reason = unsupported(wish.dtype)) return reason;
   if (const char* reason = packing_declines(Packing::gemm, weight_size(p), p.groups)) return reason;
   const int64_t depth = p.window.kernel_h * p.window.kernel_w * (p.in_channels / p.groups);
-  const bool tall = active_isa() == Isa::avx512 && p.batch * p.out_h * p.out_w >= kManyPixels &&
-                    p.input.c == 1 && p.input.w % kPage != 0;
-  if (depth > 512) return "more than 512 products an output";
+  const bool tall = wish.dtype == DType::float32 && active_isa() == Isa::avx512 &&
+                    p.out_h * p.out_w >= kManyPixels && p.input.c == 1 &&
+                    p.window.stride_w * p.input.w % kPage != 0;
   if (p.groups == 1 && !tall) {
     if (depth > 256) return "more than 256 products an output";
     if (depth * p.out_channels > kMostWeights) return "more than 98304 weights";
   }
+  if (depth > 512) return "more than 512 products an output";
   return builtin_wins(p, wish);
 }
 

@@ -10,7 +10,7 @@ enum class Conv2dImpl : int32_t { depthwise, winograd4, winograd2, direct, gemm,
 
 enum class DType : int32_t { float32, float64, other };
 
-// What a choice depends on beside the case itself.
+// What a choice depends on beside the case itself and the instruction set in use.
 struct Conv2dWish {
   DType dtype = DType::float32;
   bool exact = false;      // no Winograd

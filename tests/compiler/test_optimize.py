@@ -223,7 +223,10 @@ def test_one_tensor_for_two_inputs() -> None:
     [
         lambda y: y.clone(),
         lambda y: y.to(torch.float32, copy=True),
+        lambda y: y.to("cpu", copy=True),
         lambda y: y.to("cpu", copy=True).flatten(1),
+        lambda y: y.to(torch.float32, copy=True).chunk(2, 1)[0],
+        lambda y: y.clone().unbind(1)[3],
         lambda y: y + 0,
         lambda y: y * 1,
         lambda y: (y / 1).flatten(1),

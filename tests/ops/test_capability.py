@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -188,14 +189,42 @@ def test_explanation_of_a_memory_format() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "size", "tall"),
-    [(320, 14, True), (320, 11, False), (512, 14, True), (513, 14, False)],
+    ("case", "options"),
+    [
+        ((1, 320, 14, 14), {}),
+        ((8, 512, 28, 28), {}),
+        ((1, 320, 28, 28), {"stride": 2}),
+    ],
 )
-def test_tall_tiles_take_deeper_sums(capability: str, channels: int, size: int, tall: bool) -> None:
-    case = (1, channels, size, size), (channels, channels, 1, 1)
-    rows = ops.explain_conv2d(*case, packed=True, channels_last=True)
-    expected = "direct" if tall and capability == "avx512" else "gemm"
-    assert [row["implementation"] for row in rows if row["chosen"]] == [expected]
+def test_tall_tiles_take_deeper_sums(
+    capability: str, case: tuple[int, ...], options: dict[str, int]
+) -> None:
+    expected = "direct" if capability == "avx512" else "gemm"
+    assert chosen_of_pointwise(case, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [
+        ((1, 513, 14, 14), {}),  # too deep
+        ((16, 320, 7, 7), {}),  # too few pixels a map
+        ((512, 320, 1, 1), {}),
+        ((1, 512, 28, 28), {"stride": 2}),  # 4096 bytes from pixel to pixel
+        ((1, 320, 14, 14), {"channels_last": False}),
+        ((1, 320, 14, 14), {"dtype": torch.float64}),
+    ],
+)
+def test_deep_sums_that_no_tall_tiles_take(
+    capability: str, case: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    assert chosen_of_pointwise(case, **options) == "gemm"
+
+
+def chosen_of_pointwise(case: tuple[int, ...], **options: Any) -> str:
+    """The implementation of a 1x1 convolution with as many filters as channels."""
+    options = {"channels_last": True, **options}
+    rows = ops.explain_conv2d(case, (case[1], case[1], 1, 1), packed=True, **options)
+    return str(next(row["implementation"] for row in rows if row["chosen"]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

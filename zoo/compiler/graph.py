@@ -121,7 +121,7 @@ def overloads(*packets: torch._ops.OpOverloadPacket[..., Any]) -> tuple[OpOverlo
         getattr(packet, name)
         for packet in packets
         for name in packet.overloads()  # type: ignore[no-untyped-call]
-        if not name.endswith("out")
+        if name != "out" and not name.endswith("_out")
     )
 
 

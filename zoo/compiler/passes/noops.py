@@ -112,7 +112,9 @@ def _is_fresh(node: fx.Node) -> bool:
 
 
 def _may_be_view(node: fx.Node) -> bool:
-    if _is_fresh(node) or not isinstance(node.target, OpOverload):
+    if not isinstance(node.target, OpOverload):
+        return node.op == "call_function"  # one of several results, say of chunk
+    if _is_fresh(node):
         return False
     aliases = any(result.alias_info is not None for result in node.target._schema.returns)
     return aliases or node.target in (*_COPIES, *_DROPOUTS, *_SHAPES, *_ORDERS)
