@@ -1,8 +1,8 @@
 """Draws docs/networks.svg and fills docs/optimize.md: ``python docs/make_networks.py``.
 
-Whole networks beside PyTorch and the inference engines, the losing rows first. All of it comes from
-the files in benchmarks/results, networks and throughput, which benchmarks/networks.py writes:
-nothing is measured.
+Whole networks beside PyTorch and the inference engines, the losing rows first, on each machine. All
+of it comes from the folders of benchmarks/results that benchmarks/networks.py writes: nothing is
+measured.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from zoo.benchmark.stats import geometric_mean
 HERE = Path(__file__).parent
 PAGE, PICTURE = HERE / "optimize.md", HERE / "networks.svg"
 RESULTS = HERE.parent / "benchmarks" / "results"
+LATENCIES = ("networks-avx512", "networks")  # folders, one for each machine
 BEGIN, END = (f"<!-- {word} of what docs/make_networks.py writes -->" for word in ("Begin", "End"))
 NAMES = {
     "zoo": "zoo", "eager-nhwc": "eager", "inductor": "inductor",
@@ -136,8 +137,15 @@ def latencies(cells: Sequence[Cell]) -> list[str]:
 
 def tables() -> list[str]:
     """What the page says."""
-    headers, cells, left_out, resolutions = read("networks")
+    return [line for kind in LATENCIES for line in [*machine(kind), ""]] + throughput()
+
+
+def machine(kind: str) -> list[str]:
+    """What it says of one machine."""
+    headers, cells, left_out, resolutions = read(kind)
     lines = [
+        f"### {capability(headers)}",
+        "",
         f"{where(headers)} Geometric means of {len(cells)} cells, and the lowest; in brackets with "
         '`precision="exact"`. The best of PyTorch, measured twice in each cell, differed from '
         f"itself by a factor of {median(resolutions):.2f} (median; at most "
@@ -149,7 +157,12 @@ def tables() -> list[str]:
         "",
         *latencies(cells),
     ]
-    return lines + failures(left_out) + throughput()
+    return lines + failures(left_out)
+
+
+def capability(headers: Sequence[Row]) -> str:
+    """The instruction set that was used."""
+    return str(headers[0]["processes"][0]["torch_capability"]).replace("AVX512", "AVX-512")
 
 
 def where(headers: Sequence[Row]) -> str:
@@ -157,7 +170,7 @@ def where(headers: Sequence[Row]) -> str:
     commits = dict.fromkeys(header["commit"][:9] for header in headers)
     return (
         f"On {headers[0]['cpus']} cores of an {headers[0]['cpu']} "
-        f"({headers[0]['processes'][0]['torch_capability']}), float32, at {' and '.join(commits)}."
+        f"({capability(headers)}), float32, at {' and '.join(commits)}."
     )
 
 
@@ -182,6 +195,7 @@ def throughput() -> list[str]:
 
     ways = ["zoo", "zoo x2", "ncnn", "ncnn x2"]
     lines = [
+        "### Throughput",
         "",
         "Batches of eight: images per second of one process with two threads, and of two processes "
         "with one thread and a batch each (x2); the last column compares the better of zoo's with "
@@ -200,33 +214,32 @@ def throughput() -> list[str]:
 
 
 def draw() -> None:
-    """Write the picture: speed beside eager's, a panel for each batch size and thread count."""
-    headers, cells, *_ = read("networks")
+    """Write the picture: speed beside eager's, a row of panels for each machine."""
     mpl.rcParams["svg.hashsalt"] = "zoo"
     mpl.rcParams["svg.fonttype"] = "none"
+    machines = [read(kind)[:2] for kind in LATENCIES]
     gains: dict[str, list[float]] = {}
-    for cell in cells:
+    for cell in (cell for _, cells in machines for cell in cells):
         gains.setdefault(cell.network, []).append(cell.gain(cell.rival))
     networks = sorted(gains, key=lambda network: geometric_mean(gains[network]))
-    panels = sorted({(cell.batch, cell.threads) for cell in cells})
+    panels = sorted({(cell.batch, cell.threads) for _, cells in machines for cell in cells})
     figure, axes = plt.subplots(
-        1, len(panels), figsize=(11, 5.2), sharey=True, layout="constrained", squeeze=False
-    )
-    for panel, each in zip(panels, axes[0], strict=True):
-        for cell in cells:
-            if (cell.batch, cell.threads) == panel:
-                draw_cell(each, cell, networks.index(cell.network))
-        each.axvline(1, color="#444444", linewidth=0.8)
-        each.set_title(f"batch {panel[0]}, {plural(panel[1], 'thread')}", fontsize=10)
-        each.spines[["right", "top"]].set_visible(False)
-        each.set_xlim(0, 1.45 * each.get_xlim()[1])
-    axes[0, 0].set_yticks(range(len(networks)), networks)
+        len(machines), len(panels), figsize=(11, 4.9 * len(machines)), sharey=True,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for (headers, cells), row in zip(machines, axes, strict=True):
+        for panel, each in zip(panels, row, strict=True):
+            for cell in cells:
+                if (cell.batch, cell.threads) == panel:
+                    draw_cell(each, cell, networks.index(cell.network))
+            each.axvline(1, color="#444444", linewidth=0.8)
+            each.set_title(f"batch {panel[0]}, {plural(panel[1], 'thread')}", fontsize=10)
+            each.spines[["right", "top"]].set_visible(False)
+            each.set_xlim(0, 1.45 * each.get_xlim()[1])
+        row[0].set_yticks(range(len(networks)), networks)
+        row[0].set_ylabel(f"{headers[0]['cpu']}, {capability(headers)}", fontsize=10)
     axes[0, 0].invert_yaxis()
-    figure.supxlabel(
-        "speed, eager PyTorch (channels_last) = 1; "
-        f"{headers[0]['cpu']}, {headers[0]['processes'][0]['torch_capability']}, float32",
-        fontsize=9,
-    )
+    figure.supxlabel("speed, eager PyTorch (channels_last) = 1; float32", fontsize=9)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3,
                   fontsize=9, frameon=False)  # fmt: skip
     figure.savefig(PICTURE, metadata={"Date": None})

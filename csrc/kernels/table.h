@@ -135,7 +135,7 @@ template <typename T>
 struct Kernels {
   Conv2dKernel<T> gemm;       // any shape
   Conv2dKernel<T> depthwise;  // groups == in_channels == out_channels; any window
-  Conv2dKernel<T> direct;     // one group; made for little depth
+  Conv2dKernel<T> direct;     // made for little depth
   // 3x3, stride 1, dilation 1, one group; the pool, if any, 2x2 with stride 2 and no padding. The
   // numbers are those of a tile's outputs in a row. Null for double.
   Conv2dKernel<T> winograd4, winograd2;

@@ -8,7 +8,8 @@
 // activation to the output, or to the map that the fused pool reads.
 //
 // Where a unit has few pixels (linear layers, squeeze-and-excitation), reading B is all the work:
-// then the pixels' whole depth is copied first, and each strip is read at four places at a time.
+// then the pixels' whole depth is copied first, and a strip is read at four places at a time, or
+// two strips at two.
 #pragma once
 
 #include "activation.inc.h"

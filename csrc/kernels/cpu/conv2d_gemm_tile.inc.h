@@ -7,7 +7,7 @@ namespace zoo {
 namespace {
 
 // Products are summed in blocks and these summed in turn: over a depth of 4,608 that loses an
-// eighth of what one long sum does (Higham's blocked summation). A block of one half panel is
+// eighth of what one long sum does (Higham's blocked summation). A block of one strip is
 // also what half of L1 holds.
 constexpr int64_t kDepthBlock = 256;
 

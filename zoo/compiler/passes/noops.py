@@ -80,7 +80,8 @@ def drop_noops(graph_module: fx.GraphModule) -> int:
     """Dropout in eval mode, copies to the same dtype and device, views of the same shape.
 
     What only changes strides is such a copy too, and so ``view``, which may refuse strides,
-    becomes ``reshape``. Of several results a copy stays one: the caller may write to either.
+    becomes ``reshape``. Of several results a copy stays one: the caller may write to either. (Not
+    what ``contiguous`` copies: features in channels_last would be copied for it, one and all.)
     """
     if any(calls(graph_module, _aten.as_strided.default)):
         return 0  # it reads memory, not elements: strides matter
