@@ -40,6 +40,7 @@ _COPIES = overloads(
     _aten.type_as,
     _aten._to_copy,
 )
+_TO = overloads(_aten.to)  # may be asked for a copy
 # Of these the result has memory of its own even where nothing changes.
 _FRESH = (
     *overloads(_aten.clone, _aten.lift_fresh_copy, _aten._to_copy),
@@ -107,7 +108,7 @@ def _returned(node: fx.Node) -> bool:
 
 
 def _is_fresh(node: fx.Node) -> bool:
-    if node.target in overloads(_aten.to):
+    if node.target in _TO:
         return bool(arguments(node).get("copy"))
     return node.target in _FRESH
 
